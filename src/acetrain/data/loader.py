@@ -1,0 +1,61 @@
+"""From cache and plan to the steps a rank trains on: one item is one optimizer step, a list of micro-batches."""
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch.utils.data import DataLoader, Dataset
+
+from acetrain.data.batch import Batch, collate
+from acetrain.data.cache import Cache, CachedSong
+from acetrain.data.plan import Plan, Visit
+from acetrain.data.split import deal
+
+
+@dataclass
+class Steps(Dataset[list[Batch]]):
+    """Optimizer steps as one rank sees them; item i is step i of the plan, whatever was read before."""
+
+    cache: Cache
+    songs: Sequence[CachedSong]
+    """The songs the plan's positions stand for."""
+    plan: Plan
+    max_frames: int
+    """Padded frames a micro-batch may hold."""
+    rank: int
+    ranks: int
+
+    def __getitem__(self, index: int) -> list[Batch]:
+        visits = self.plan.step(index)
+        lengths = [self.plan.lengths[visit.song] for visit in visits]
+        filler = (min(range(len(visits)), key=lengths.__getitem__),)
+        dealt = deal(lengths, self.max_frames, self.ranks)[self.rank]
+        return [
+            self._batch([visits[position] for position in group or filler], 1 / len(visits) if group else 0.0)
+            for group in dealt
+        ]
+
+    def _batch(self, visits: Sequence[Visit], weight: float) -> Batch:
+        songs = [self.songs[visit.song] for visit in visits]
+        keys = [
+            (self.plan.seed, visit.epoch, song.name, visit.repeat) for visit, song in zip(visits, songs, strict=True)
+        ]
+        return collate([self.cache.read(song) for song in songs], keys, weight)
+
+
+def loader(steps: Steps, start: int, stop: int, workers: int, pin_memory: bool) -> DataLoader[list[Batch]]:
+    """Steps start..stop-1 in order. Nothing here draws, so any number of workers gives the same items."""
+    return DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_parent,
+        pin_memory=pin_memory,
+    )
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A signal to the process group must not kill the loader before the run has written its checkpoint."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
