@@ -1,0 +1,1 @@
+"""The embedded base: its architecture, its pretraining, and the weights that came out of it."""
