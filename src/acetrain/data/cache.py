@@ -1,0 +1,180 @@
+"""A data set of encoded songs on disk: one safetensors file a song, and an index of them.
+
+The folder holds `index.json` and `songs/<id>.safetensors`; nothing in it depends on where it lies.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+
+from acetrain.acestep.model import Model
+from acetrain.acestep.weights import Stamp, hash_weights, stamps
+from acetrain.errors import Refused
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+FORMAT = 1
+INDEX = "index.json"
+SONGS = "songs"
+
+Row = TypeVar("Row", "CachedSong", "Fingerprint")
+
+
+@dataclass(frozen=True)
+class CachedSong:
+    """One song of the index."""
+
+    name: str
+    """Path of the audio below the songs folder; unique, and what the song's draws are keyed by."""
+    file: str
+    """Path of the song's safetensors below the cache."""
+    frames: int
+    """Latent frames."""
+    tokens: int
+    """Rows of the condition."""
+    seconds: float
+    """Duration of the frames, the one the prompt states."""
+    audio: str
+    """SHA-256 of the audio file."""
+    text: str
+    """SHA-256 of caption, lyrics and metadata."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the songs were encoded with."""
+
+    variant: str
+    weights: str
+    """SHA-256 of the encoding weights."""
+    weights_files: list[Stamp]
+    """The files hashed, so that unchanged ones are not hashed again."""
+    template: str
+    """SHA-256 of the prompt template."""
+    timbre: str
+    """Reference the timbre is taken from."""
+    precision: str
+    """Format the encoders ran in."""
+    seed: int
+    """Seed of the posterior's noise."""
+    latent_channels: int
+    condition_width: int
+    frame_rate: float
+    """Latent frames a second."""
+    sample_rate: int
+    """Rate of the audio that was encoded, in Hz."""
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that fixes the result: all fields but the remembered files."""
+        return {key: value for key, value in asdict(self).items() if key != "weights_files"}
+
+    def digest(self) -> str:
+        return _digest(self.identity())
+
+
+@dataclass(frozen=True)
+class Cache:
+    """An index that was read and checked; songs are read one at a time."""
+
+    folder: Path
+    fingerprint: Fingerprint
+    songs: tuple[CachedSong, ...]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Cache":
+        """Read and check the index. Raises `Refused` where it is missing, broken or incomplete; no song is read."""
+        folder = Path(folder)
+        fingerprint, songs = read_index(folder)
+        for song in songs:
+            try:
+                size = (folder / song.file).stat().st_size
+            except OSError as error:
+                raise Refused(f"cache: {folder / song.file}, listed in its index, is missing ({_AGAIN})") from error
+            if size < 4 * (song.frames * fingerprint.latent_channels + song.tokens * fingerprint.condition_width):
+                raise Refused(f"cache: {folder / song.file} is cut short ({_AGAIN})")
+        if not songs:
+            raise Refused(f"cache: {folder} holds no song")
+        return cls(folder, fingerprint, songs)
+
+    def digest(self) -> str:
+        """Identity of the data set: how it was encoded and every song of it, wherever the folder lies."""
+        return _digest(
+            [self.fingerprint.identity(), sorted((asdict(song) for song in self.songs), key=lambda s: s["name"])]
+        )
+
+    def read(self, song: CachedSong) -> "tuple[Float[Tensor, 'frame channel'], Float[Tensor, 'token width']]":
+        """Latents and condition of a song, fp32. Raises `Refused` where they are non-finite or not as the index says."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors = load_file(self.folder / song.file)
+            latents, condition = tensors["latents"], tensors["condition"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise Refused(f"cache: {song.name}: {self.folder / song.file} cannot be read ({error})") from error
+        expected = [(song.frames, self.fingerprint.latent_channels), (song.tokens, self.fingerprint.condition_width)]
+        if [tuple(latents.shape), tuple(condition.shape)] != expected:
+            raise Refused(
+                f"cache: {song.name}: {self.folder / song.file} has other shapes than its index says ({_AGAIN})"
+            )
+        if not (latents.isfinite().all() and condition.isfinite().all()):
+            raise Refused(f"cache: {song.name}: {self.folder / song.file} holds non-finite values")
+        return latents, condition
+
+    def check_model(self, model: Model) -> None:
+        """Raise `Refused` where the songs were encoded by another variant or by other weights than the model's.
+
+        Weights are hashed only if their files are not those remembered; torch is not needed.
+        """
+        found = self.fingerprint
+        for what, ours, theirs in [
+            ("variant", found.variant, model.variant),
+            ("latent channels", found.latent_channels, model.config("vae")["decoder_input_channels"]),
+            ("condition width", found.condition_width, model.config("condition_encoder")["hidden_size"]),
+        ]:
+            if ours != theirs:
+                raise Refused(f"cache: {self.folder} was encoded for {what} {ours}, the model has {theirs}")
+        if found.weights_files != stamps(model.folder()) and found.weights != hash_weights(model.folder()):
+            raise Refused(
+                f"cache: {self.folder} was encoded by other weights than those in {model.folder()}\n"
+                "preprocess the songs again, into another folder"
+            )
+
+
+_AGAIN = "preprocess again to complete it"
+
+
+def read_index(folder: Path) -> tuple[Fingerprint, tuple[CachedSong, ...]]:
+    """The index of a cache. Raises `Refused` where it is missing or not an index."""
+    file = folder / INDEX
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+        if index["format"] != FORMAT:
+            raise Refused(f"cache: {file} has format {index['format']!r}, this version reads {FORMAT}")
+        songs = tuple(parse_row(CachedSong, row) for row in index["songs"])
+        return parse_row(Fingerprint, index["fingerprint"]), songs
+    except FileNotFoundError as error:
+        why = "preprocess was interrupted: run it again" if (folder / SONGS).is_dir() else "preprocess makes one"
+        raise Refused(f"cache: {folder} has no {INDEX} ({why})") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(f"cache: {file} is not the index of a cache ({error})") from error
+
+
+def parse_row(kind: type[Row], data: dict[str, Any]) -> Row:
+    """An instance of a flat dataclass from JSON. Raises ValueError where a field is missing, unknown or of another type."""
+    declared = {field.name: get_origin(field.type) or field.type for field in fields(kind)}
+    if set(data) != set(declared):
+        raise ValueError(f"fields {', '.join(sorted(set(data) ^ set(declared)))} do not match")
+    for name, expected in declared.items():
+        accepted = (int, float) if expected is float else (expected,)
+        if type(data[name]) not in accepted:
+            raise ValueError(f"{name} is {data[name]!r}")
+    return kind(**data)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

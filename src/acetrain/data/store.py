@@ -1,0 +1,96 @@
+"""Writing a cache: songs one by one, each whole or absent, and the index when all are there."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from acetrain import atomic
+from acetrain.data.cache import FORMAT, INDEX, SONGS, CachedSong, Fingerprint, parse_row, read_index
+from acetrain.errors import Refused
+from acetrain.tensorfile import read_header
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Store:
+    """A cache being written with one way of encoding."""
+
+    folder: Path
+    fingerprint: Fingerprint
+
+    def check(self) -> None:
+        """Raise `Refused` where the folder holds songs encoded in another way."""
+        if (self.folder / INDEX).exists():
+            self._check_index()
+        expected = self.fingerprint.digest()
+        for file in sorted((self.folder / SONGS).glob("*.safetensors")):
+            record = _record(file)
+            if record and record.get("encoding") != expected:
+                raise Refused(f"cache: {file} was encoded in another way\nchoose another folder, or delete this one")
+
+    def _check_index(self) -> None:
+        found, _ = read_index(self.folder)
+        ours, theirs = self.fingerprint.identity(), found.identity()
+        for key in ours:
+            if ours[key] != theirs[key]:
+                raise Refused(
+                    f"cache: {self.folder} was encoded with {key} {_short(theirs[key])}, asked for is {_short(ours[key])}\n"
+                    "choose another folder, or delete this one"
+                )
+
+    def find(self, name: str, audio: str, text: str) -> CachedSong | None:
+        """The song as it is stored, or None where it is not, or not whole, or of other audio or text."""
+        record = _record(self.folder / path_of(name))
+        if record is None or record.pop("encoding", None) != self.fingerprint.digest():
+            return None
+        try:
+            song = parse_row(CachedSong, record)
+        except ValueError:
+            return None
+        return song if (song.name, song.audio, song.text) == (name, audio, text) else None
+
+    def add(
+        self, song: CachedSong, latents: "Float[Tensor, 'frame channel']", condition: "Float[Tensor, 'token width']"
+    ) -> None:
+        """Write one song's file atomically, its record in the header."""
+        from safetensors.torch import save
+
+        file = self.folder / song.file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        record = json.dumps(asdict(song) | {"encoding": self.fingerprint.digest()})
+        atomic.write_bytes(file, save({"latents": latents, "condition": condition}, metadata={"record": record}))
+
+    def finish(self, songs: Sequence[CachedSong]) -> None:
+        """Write the index: it holds these songs and no others, whatever else lies in the folder."""
+        index = {
+            "format": FORMAT,
+            "fingerprint": asdict(self.fingerprint),
+            "songs": [asdict(song) for song in sorted(songs, key=lambda song: song.name)],
+        }
+        atomic.write_text(self.folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+
+
+def path_of(name: str) -> str:
+    """Where a song's tensors go, below the cache: a readable part and a hash, since `a.wav` and `b/a.wav` both are songs."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:48]
+    return f"{SONGS}/{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.safetensors"
+
+
+def _record(file: Path) -> dict | None:
+    """The record in a song's header; None where the file is absent, cut short or foreign."""
+    try:
+        record = json.loads(read_header(file).metadata["record"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _short(value: object) -> str:
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 24 else str(value)
