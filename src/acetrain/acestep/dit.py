@@ -28,7 +28,8 @@ class MaskedDiT(AceStepTransformer1DModel):
 
         t and the inputs are cast to the model's dtype, as the pipeline does; padded frames of the result mean nothing.
         """
-        x_t, t, condition, context = (tensor.to(self.dtype) for tensor in (x_t, t, condition, context))
+        dtype = self.scale_shift_table.dtype
+        x_t, t, condition, context = (tensor.to(dtype) for tensor in (x_t, t, condition, context))
         length, width = x_t.shape[1], condition.shape[1]
         if min(frames) == length and min(tokens) == width:
             return self(x_t, t, t, condition, context, return_dict=False)[0]

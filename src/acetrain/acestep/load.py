@@ -21,13 +21,6 @@ class Base:
     silence: Float[Tensor, "frame channel"]
     """Latents of silence, the source latents of text-to-music."""
 
-    def context(self, frames: int) -> Float[Tensor, "frame context"]:
-        """Context of a song of `frames` frames: silence, repeated when short, beside a chunk mask of ones (upstream
-        `prepare_src_latents` and `_build_chunk_mask`)."""
-        repeats = -(-frames // len(self.silence))
-        source = self.silence.repeat(repeats, 1)[:frames]
-        return torch.cat([source, torch.ones_like(source)], dim=-1)
-
 
 def load_base(model: Model, dtype: torch.dtype) -> Base:
     """The frozen DiT in `dtype` on the CPU, with the null condition and the silence latent in fp32."""
@@ -43,3 +36,10 @@ def load_pipeline(model: Model, dtype: torch.dtype, device: torch.device | str) 
     pipeline = AceStepPipeline.from_pretrained(model.folder(), torch_dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def text_to_music_context(silence: Float[Tensor, "row channel"], frames: int) -> Float[Tensor, "frame context"]:
+    """Context latents of text-to-music: silence, repeated when short, beside a chunk mask of ones (upstream
+    `prepare_src_latents` and `_build_chunk_mask`)."""
+    source = silence.repeat(-(-frames // len(silence)), 1)[:frames]
+    return torch.cat([source, torch.ones_like(source)], dim=-1)

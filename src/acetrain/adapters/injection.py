@@ -1,0 +1,67 @@
+"""PEFT adapters inside the DiT: attaching, reading and writing their weights."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from peft import PeftConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from acetrain.keyed import seed_of
+
+NAME = "default"
+"""PEFT's name of the one adapter in a model."""
+
+
+def inject(dit: nn.Module, config: PeftConfig, names: Sequence[str], seed: int) -> None:
+    """Attach the adapter `config` describes to exactly `names`, initialised from `seed` in fp32 whatever the base's dtype.
+
+    Raises RuntimeError if PEFT wrapped other modules than the named ones.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "adapter"))
+        dtypes = {parameter.dtype for parameter in dit.parameters()}
+        inject_adapter_in_model(config, dit, NAME)
+        layers = adapter_layers(dit)
+        if set(layers) != set(names):
+            raise RuntimeError(f"PEFT attached to {sorted(set(layers) ^ set(names))[:5]} against the selection")
+        if dtypes != {torch.float32}:
+            _initialise_in_fp32(layers)
+
+
+def _initialise_in_fp32(layers: Mapping[str, BaseTunerLayer]) -> None:
+    """PEFT initialises in the base's dtype; the same draws in fp32 make the start independent of the precision."""
+    for layer in layers.values():
+        for parameter in layer.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        layer.reset_lora_parameters(NAME, True)  # pyright: ignore[reportCallIssue]
+
+
+def adapter_layers(dit: nn.Module) -> dict[str, BaseTunerLayer]:
+    """The wrapped modules by name."""
+    return {name: module for name, module in dit.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that train, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def adapter_state(dit: nn.Module) -> dict[str, Tensor]:
+    """A copy of the adapter's weights on the CPU."""
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in trainable(dit).items()}
+
+
+def load_adapter_state(dit: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put back what `adapter_state` gave. Raises ValueError if names or shapes differ."""
+    parameters = trainable(dit)
+    ours = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if ours != theirs:
+        differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        first = differing[0]
+        raise ValueError(f"{first} is {theirs.get(first)} there and {ours.get(first)} here, {len(differing)} differ")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state[name])

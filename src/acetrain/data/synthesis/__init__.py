@@ -1,0 +1,1 @@
+"""Short songs composed and played by rule: known tempo, key, meter and style, the same for the same seed."""

@@ -1,0 +1,104 @@
+"""What a run needs to go on: adapter, optimizer and position. Nothing of the base."""
+
+import pickle
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from acetrain.adapters.injection import adapter_state, load_adapter_state
+from acetrain.atomic import replacing
+from acetrain.errors import Failed
+from acetrain.training.module import FlowMatching
+from acetrain.training.schedule import Horizon
+
+FORMAT = 1
+PATTERN = re.compile(r"step-(\d+)\.ckpt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run's state after `step` optimizer steps, in plain containers and tensors."""
+
+    step: int
+    identity: dict[str, str]
+    """What the checkpoint belongs to (data, plan, recipe): name -> fingerprint."""
+    adapter: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    horizon: dict[str, Any]
+    bad_steps: int
+    progress: dict[str, Any]
+    """State of the callbacks that keep one: best validation, histogram."""
+    format: int = FORMAT
+
+
+def capture(module: FlowMatching, identity: dict[str, str], progress: dict[str, Any]) -> Checkpoint:
+    """The state of `module` between two steps."""
+    optimizer = module.optimizers()
+    return Checkpoint(
+        step=module.step,
+        identity=identity,
+        adapter=adapter_state(module.dit),
+        optimizer=optimizer.optimizer.state_dict(),
+        horizon=asdict(module.horizon),
+        bad_steps=module.bad_steps,
+        progress=progress,
+    )
+
+
+def restore(checkpoint: Checkpoint, module: FlowMatching, identity: dict[str, str]) -> None:
+    """Put adapter and position back; the optimizer's state follows when Lightning has built it.
+
+    Raises Failed, naming what differs, if the checkpoint belongs to other data, another plan or another adapter.
+    """
+    differing = [name for name, value in identity.items() if checkpoint.identity.get(name) != value]
+    if differing:
+        raise Failed(f"resume: the checkpoint at step {checkpoint.step} was written with other {' and '.join(differing)}")
+    try:
+        load_adapter_state(module.dit, checkpoint.adapter)
+    except ValueError as error:
+        raise Failed(f"resume: the checkpoint at step {checkpoint.step} holds another adapter: {error}") from error
+    total = module.horizon.total
+    module.horizon = Horizon(**checkpoint.horizon).extended(module.recipe.schedule, checkpoint.step, total)
+    module.step, module.bad_steps = checkpoint.step, checkpoint.bad_steps
+
+
+def write(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:
+    """Write the checkpoint atomically and drop all but the newest `keep`."""
+    path = folder / f"step-{checkpoint.step:08d}.ckpt"
+    with replacing(path) as temporary:
+        torch.save(vars(checkpoint), temporary)
+    for old in written(folder)[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing in it is executed. Raises Failed if it is not whole."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = Checkpoint(**content)
+    except (OSError, RuntimeError, EOFError, TypeError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Failed(
+            f"resume: {path} cannot be read ({reason}); remove it to go on from the one before, if there is one"
+        ) from error
+    if checkpoint.format != FORMAT:
+        raise Failed(f"resume: {path} has format {checkpoint.format}, this version reads {FORMAT}")
+    return checkpoint
+
+
+def written(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, oldest first."""
+    return sorted(path for path in folder.glob("step-*.ckpt") if PATTERN.fullmatch(path.name))
+
+
+def step_of(path: Path) -> int:
+    """The step a checkpoint was written after, from its name."""
+    match = PATTERN.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path.name} is not the name of a checkpoint")
+    return int(match[1])

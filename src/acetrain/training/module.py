@@ -1,0 +1,162 @@
+"""The training step: one optimizer step is the mean over its songs, however it is split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from acetrain.acestep.dit import valid_rows
+from acetrain.acestep.load import Base, text_to_music_context
+from acetrain.adapters.injection import trainable
+from acetrain.data.batch import Batch
+from acetrain.errors import Failed
+from acetrain.flow.loss import Loss
+from acetrain.flow.path import interpolate, target
+from acetrain.flow.timesteps import Timesteps
+from acetrain.keyed import seed_of
+from acetrain.training.draws import Draws, draw
+from acetrain.training.optimizer import OptimizerOption
+from acetrain.training.replicas import largest_over_ranks, sum_gradients, sum_over_ranks
+from acetrain.training.schedule import Horizon, Schedule
+
+T_BINS = 20
+"""Bins of the logged timestep histogram."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The choices that define the objective and its descent."""
+
+    timesteps: Timesteps
+    loss: Loss
+    optimizer: OptimizerOption
+    schedule: Schedule
+    condition_dropout: float
+    clip: float
+    max_bad_steps: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did, over all ranks."""
+
+    step: int
+    """Steps done, this one included."""
+    loss: float
+    grad_norm: float
+    lr: float
+    skipped: bool
+    songs: int
+    frames: int
+    padded_frames: int
+    t_histogram: tuple[int, ...]
+
+
+class FlowMatching(LightningModule):
+    """Conditional flow matching of an adapter on a frozen DiT. A loader item is one optimizer step."""
+
+    def __init__(self, base: Base, recipe: Recipe, total_steps: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.dit, self.recipe = base.dit, recipe
+        self.register_buffer("null_condition", base.null_condition, persistent=False)
+        self.register_buffer("silence", base.silence, persistent=False)
+        self.horizon = Horizon(total_steps)
+        self.step = 0
+        self.bad_steps = 0
+        self.requested_stop = 0
+        """Number of a signal this rank has received."""
+        self.agreed_stop = 0
+        """Number of a signal any rank had received when the last step was summed: the same on every rank."""
+        self.report: StepReport | None = None
+
+    def song_losses(self, batch: Batch, draws: Draws) -> Float[Tensor, " song"]:
+        """The loss of each song at its time and noise."""
+        x_t = interpolate(batch.latents, draws.noise, draws.t)
+        valid = valid_rows(batch.frames, batch.latents.shape[1], batch.latents.device)
+        condition = self.condition(batch, draws.dropped)
+        velocity = self.dit.velocity(x_t, draws.t, condition, self.context(batch), batch.frames, batch.tokens)
+        return self.recipe.loss.song_losses(velocity, target(batch.latents, draws.noise), valid, draws.t)
+
+    def condition(self, batch: Batch, dropped: Bool[Tensor, " song"]) -> Float[Tensor, "song token width"]:
+        """The packed conditions, every row of a dropped song replaced by the null condition."""
+        return torch.where(dropped.view(-1, 1, 1), self.null_condition, batch.condition)
+
+    def context(self, batch: Batch) -> Float[Tensor, "song frame context"]:
+        """The text-to-music context, the same for every song."""
+        return text_to_music_context(self.silence, batch.latents.shape[1]).expand(len(batch.frames), -1, -1)
+
+    def training_step(self, step: Sequence[Batch], index: int) -> None:
+        """One optimizer step over its micro-batches."""
+        torch.manual_seed(seed_of(self.recipe.seed, "dropout", self.step, self.global_rank))
+        seen = []
+        for batch in step:
+            draws = draw(batch, self.recipe.timesteps, self.recipe.condition_dropout)
+            losses = self.song_losses(batch, draws)
+            self.manual_backward((losses * batch.weight).sum())
+            seen.append((batch, draws.t, losses.detach()))
+        self.update(seen)
+
+    def update(self, seen: Sequence[tuple[Batch, Tensor, Tensor]]) -> None:
+        """Sum over ranks, clip, and descend unless something is not finite."""
+        optimizer = self.optimizers()
+        parameters = list(trainable(self.dit).values())
+        sum_gradients(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        loss, songs, frames, padded, *histogram = sum_over_ranks(self._totals(seen)).tolist()
+        factor = self.horizon.factor(self.recipe.schedule, self.step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        finite = torch.isfinite(norm).item() and torch.isfinite(torch.tensor(loss)).item()
+        if finite:
+            optimizer.step()
+        optimizer.zero_grad()
+        self.step += 1
+        self.bad_steps = 0 if finite else self.bad_steps + 1
+        self.agreed_stop = largest_over_ranks(self.requested_stop, self.device)
+        lr = optimizer.param_groups[0]["lr"]
+        counts = (round(songs), round(frames), round(padded), tuple(map(round, histogram)))
+        self.report = StepReport(self.step, loss, norm.item(), lr, not finite, *counts)
+        if not finite:
+            self._report_bad_step(seen)
+
+    def _totals(self, seen: Sequence[tuple[Batch, Tensor, Tensor]]) -> Float[Tensor, " total"]:
+        """Sums over this rank's songs: loss, songs, frames, padded frames, timestep histogram."""
+        real = [(batch, t, losses) for batch, t, losses in seen if batch.weight > 0]
+        loss = sum((losses.double().sum() * batch.weight for batch, _, losses in real), torch.zeros((), device=self.device))
+        t = torch.cat([t for _, t, _ in real]) if real else torch.zeros(0, device=self.device)
+        counts = [
+            sum(len(batch.frames) for batch, _, _ in real),
+            sum(sum(batch.frames) for batch, _, _ in real),
+            sum(batch.latents.shape[0] * batch.latents.shape[1] for batch, _, _ in real),
+        ]
+        histogram = torch.histc(t.float().cpu(), T_BINS, 0.0, 1.0)
+        totals = torch.cat([loss.view(1).cpu().float(), torch.tensor(counts, dtype=torch.float32), histogram])
+        return totals.to(self.device)
+
+    def _report_bad_step(self, seen: Sequence[tuple[Batch, Tensor, Tensor]]) -> None:
+        """Name the songs of a skipped step; give up after too many in a row."""
+        songs = [
+            (key[2], time, loss)
+            for batch, t, losses in seen
+            for key, time, loss in zip(batch.keys, t.tolist(), losses.tolist(), strict=True)
+        ]
+        culprits = [song for song in songs if not torch.isfinite(torch.tensor(song[2]))] or songs
+        named = ", ".join(f"{name} (t={time:.3f}, loss {loss:.3g})" for name, time, loss in culprits)
+        print(f"step {self.step} skipped: non-finite loss or gradient with {named}", flush=True)
+        if self.bad_steps >= self.recipe.max_bad_steps:
+            raise Failed(
+                f"trainer.max_bad_steps: {self.bad_steps} steps in a row had a non-finite loss or gradient, last with {named}; "
+                "the last good checkpoint is kept; a lower optimizer.lr usually helps"
+            )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The option's optimizer; the step itself applies the schedule."""
+        optimizer = self.recipe.optimizer.build(trainable(self.dit).values())
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer

@@ -1,0 +1,42 @@
+"""Data-parallel ranks that own their gradients: the step sums them itself, once, after its last micro-batch."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+
+class Replicas(DDPStrategy):
+    """Lightning's DDP launching and process group without its wrapper, which would average by rank instead of by song."""
+
+    def configure_ddp(self) -> None:
+        """Leave the module as it is; every rank has built the same adapter from the same seed."""
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its sum over ranks, in one all-reduce."""
+    if not dist.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = _flatten_dense_tensors(gradients)
+    dist.all_reduce(flat)
+    torch._foreach_copy_(gradients, list(_unflatten_dense_tensors(flat, gradients)))
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of `values` over ranks."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def largest_over_ranks(value: int, device: torch.device) -> int:
+    """The largest `value` of any rank."""
+    if not dist.is_initialized():
+        return value
+    shared = torch.tensor(value, device=device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return int(shared.item())

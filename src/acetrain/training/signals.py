@@ -1,0 +1,30 @@
+"""Signals that end a run after the step it is in, with its checkpoint written."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from acetrain.training.module import FlowMatching
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+@contextmanager
+def stopping(module: FlowMatching) -> Iterator[None]:
+    """Within it, a stopping signal asks `module` to end; a second one has its usual effect at once."""
+    previous = {number: signal.getsignal(number) for number in STOPPING}
+
+    def request(number: int, frame: FrameType | None) -> None:
+        module.requested_stop = number
+        print(f"{signal.Signals(number).name}: ending after this step, with a checkpoint", flush=True)
+        for each in STOPPING:
+            signal.signal(each, signal.SIG_DFL)
+
+    for number in STOPPING:
+        signal.signal(number, request)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
