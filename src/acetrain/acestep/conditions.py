@@ -1,0 +1,102 @@
+"""What a song becomes before training: latents by the model's VAE, and the condition exactly as at inference."""
+
+import hashlib
+import inspect
+import json
+import math
+
+import torch
+from diffusers import AceStepPipeline, AutoencoderOobleck
+from jaxtyping import Float
+from torch import Tensor
+
+from acetrain.data.prompt import Prompt
+
+TASK = "text2music"
+TIMBRE = "silence"
+"""Name of the timbre reference used here: the learned latent of silence, as upstream takes without reference audio."""
+TIMBRE_SECONDS = 30
+"""Length of upstream's timbre reference."""
+TILE = 750
+"""Latent frames the VAE encodes at once; longer songs are encoded in tiles of this many."""
+OVERLAP = 50
+"""Latent frames of context on either side of a tile, cut away; the encoder sees about 7 frames to either side."""
+
+
+@torch.no_grad()
+def encode_latents(
+    vae: AutoencoderOobleck, audio: Float[Tensor, "2 sample"], generator: torch.Generator, tile: int = TILE
+) -> Float[Tensor, "frame channel"]:
+    """A draw of the VAE's posterior, fp32 on the CPU; samples beyond the last whole latent frame are left out.
+
+    `audio` is at the VAE's own rate. The noise comes from `generator` (CPU) at once for the whole song: tiles do not show.
+    """
+    hop = vae.hop_length
+    vae.tile_sample_min_length, vae.tile_sample_overlap = tile * hop, OVERLAP * hop
+    vae.enable_tiling()
+    whole = audio[None, :, : audio.shape[-1] // hop * hop]
+    posterior = vae.encode(whole.to(vae.device, vae.dtype)).latent_dist
+    return posterior.sample(generator)[0].T.float().cpu().contiguous()
+
+
+@torch.no_grad()
+def encode_condition(pipeline: AceStepPipeline, prompt: Prompt, duration: float) -> Float[Tensor, "token width"]:
+    """The packed condition `AceStepPipeline.__call__` gives its transformer for this prompt and duration in seconds, fp32 on
+    the CPU, valid rows only."""
+    device, dtype = pipeline.condition_encoder.device, pipeline.condition_encoder.dtype
+    text, text_mask, lyrics, lyrics_mask = pipeline.encode_prompt(
+        prompt=prompt.caption,
+        lyrics=prompt.lyrics,
+        device=device,
+        vocal_language=prompt.language,
+        audio_duration=duration,
+        instruction=pipeline._get_task_instruction(task_type=TASK),
+        bpm=prompt.bpm,
+        keyscale=prompt.keyscale,
+        timesignature=prompt.timesignature,
+    )
+    reference = pipeline.condition_encoder.silence_latent[:, : math.ceil(TIMBRE_SECONDS * pipeline.latents_per_second)]
+    packed, mask = pipeline.condition_encoder(
+        text_hidden_states=text,
+        text_attention_mask=text_mask,
+        lyric_hidden_states=lyrics,
+        lyric_attention_mask=lyrics_mask,
+        refer_audio_acoustic_hidden_states_packed=reference.to(device, dtype).contiguous(),
+        refer_audio_order_mask=torch.zeros(1, device=device, dtype=torch.long),
+    )
+    return packed[0, mask[0]].float().cpu().contiguous()
+
+
+def overlong(pipeline: AceStepPipeline, prompt: Prompt, duration: float) -> list[str]:
+    """Which of caption and lyrics have more tokens than upstream reads; it cuts off what is beyond, metadata included."""
+    texts = pipeline._format_prompt(prompt.caption, prompt.lyrics, prompt.language, duration, None, None, None, None)
+    limits = _limits()
+    lengths = [len(pipeline.tokenizer(text).input_ids) for text in texts]
+    return [
+        f"{what} has {length} tokens, {limit} are read"
+        for what, length, limit in zip(("caption", "lyrics"), lengths, limits, strict=True)
+        if length > limit
+    ]
+
+
+def template_digest() -> str:
+    """SHA-256 of how upstream words a prompt: instruction, template, metadata, lyrics format and token limits."""
+    bare = object.__new__(AceStepPipeline)
+    worded = bare._format_prompt(
+        prompt="{caption}",
+        lyrics="{lyrics}",
+        vocal_language="{language}",
+        audio_duration=123.9,
+        instruction=AceStepPipeline._get_task_instruction(task_type=TASK),
+        bpm=120,
+        keyscale="{key}",
+        timesignature="{meter}",
+    )
+    unknown = AceStepPipeline._build_metadata_string(audio_duration=1.0)
+    return hashlib.sha256(json.dumps([*worded, unknown, *_limits()]).encode()).hexdigest()
+
+
+def _limits() -> tuple[int, int]:
+    """Tokens of text and lyrics that upstream reads."""
+    parameters = inspect.signature(AceStepPipeline.encode_prompt).parameters
+    return parameters["max_text_length"].default, parameters["max_lyric_length"].default

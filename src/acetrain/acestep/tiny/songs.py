@@ -1,0 +1,47 @@
+"""What the tiny base is pretrained on: composed songs of every style but one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acetrain.acestep.tiny.architecture import SAMPLE_RATE
+from acetrain.data.synthesis.instruments import RATE
+from acetrain.data.synthesis.song import Song, compose
+from acetrain.data.synthesis.styles import STYLES
+
+UNSEEN = "marimba"
+"""The style kept from pretraining, for adapters to learn."""
+SEEN = tuple(name for name in STYLES if name != UNSEEN)
+
+FRAME = 640
+"""Samples of a latent frame."""
+
+_SEEDS = {"train": 7_000_000, "held-out": 8_000_000}
+
+
+@dataclass
+class Example:
+    """A song as the model hears it, and what is known about it (its own audio dropped)."""
+
+    song: Song
+    audio: Float[Tensor, "2 sample"]
+    """At the model's rate, cut to whole frames."""
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of the song."""
+        return self.audio.shape[1] // FRAME
+
+
+def examples(seed: int, split: str, style: str, count: int, min_seconds: float, max_seconds: float) -> Iterator[Example]:
+    """`count` songs of a style for "train" or "held-out": seeds that `acetrain synthesize` does not reach by default."""
+    for index in range(count):
+        song = compose(_SEEDS[split] + seed, style, index, min_seconds, max_seconds)
+        audio = np.asarray(soxr.resample(song.audio, RATE, SAMPLE_RATE), dtype=np.float32)
+        whole = len(audio) // FRAME * FRAME
+        yield Example(song, torch.from_numpy(np.ascontiguousarray(audio[:whole].T)))

@@ -1,0 +1,30 @@
+"""The training songs as Lightning wants them."""
+
+from collections.abc import Sequence
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from acetrain.data.batch import Batch
+from acetrain.data.cache import Cache, CachedSong
+from acetrain.data.loader import Steps, loader
+from acetrain.data.option import Data
+from acetrain.data.plan import Plan
+
+
+class CachedSongs(LightningDataModule):
+    """Every step of the run from where the module stands to the last, in one pass."""
+
+    def __init__(self, cache: Cache, songs: Sequence[CachedSong], plan: Plan, option: Data, total_steps: int) -> None:
+        super().__init__()
+        self.cache, self.songs, self.plan, self.option, self.total_steps = cache, songs, plan, option, total_steps
+
+    def train_dataloader(self) -> DataLoader[list[Batch]]:
+        """The steps this rank has still to do; the module has taken up its checkpoint by now."""
+        trainer = self.trainer
+        assert trainer is not None
+        steps = Steps(
+            self.cache, self.songs, self.plan, self.option.max_frames, trainer.global_rank, trainer.world_size
+        )
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        return loader(steps, trainer.lightning_module.step, self.total_steps, self.option.workers, on_gpu)

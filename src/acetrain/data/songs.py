@@ -1,0 +1,147 @@
+"""Songs on disk: audio files, and what stands beside them."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from acetrain.data import prompt
+from acetrain.data.faults import Fault
+from acetrain.data.prompt import NO_CAPTION, Prompt
+from acetrain.errors import Refused
+
+AUDIO = frozenset({".wav", ".mp3", ".flac", ".ogg", ".opus", ".aiff", ".aif"})
+"""Suffixes that are read."""
+UNREAD = frozenset({".m4a", ".aac", ".wma", ".mp4"})
+"""Suffixes of audio that cannot be decoded: a song is not left out in silence."""
+
+
+@dataclass(frozen=True)
+class Song:
+    """An audio file and its prompt."""
+
+    name: str
+    """Path below the songs folder, with `/` and suffix; unique."""
+    audio: Path
+    prompt: Prompt
+
+
+@dataclass
+class Scan:
+    """The songs of a folder, in order of name, and what is wrong with the others."""
+
+    songs: list[Song] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def add(self, name: str, audio: Path, given: dict[str, Any], faults: list[str], caption_hint: str) -> None:
+        """Add a song made of the fields that are given, or its faults."""
+        made, wrong = prompt.build(given)
+        wrong = [
+            f"{what} ({caption_hint})" if what == NO_CAPTION else what
+            for what in wrong
+            if what != NO_CAPTION or not faults
+        ]
+        if not name.isprintable() or not _is_utf8(name):
+            wrong.append("its name holds unprintable characters")
+        if made and not faults + wrong:
+            self.songs.append(Song(name, audio, made))
+        self.faults += [Fault(ascii(name)[1:-1] if not _is_utf8(name) else name, what) for what in faults + wrong]
+
+
+def scan(source: Path) -> Scan:
+    """Songs of a folder and everything below it, or of a `dataset.json`. No audio is opened.
+
+    Raises `Refused` where `source` is neither, or holds no song.
+    """
+    if source.is_dir():
+        found = _scan_folder(source)
+    elif source.suffix == ".json" and source.is_file():
+        from acetrain.data.dataset_json import scan_dataset
+
+        found = scan_dataset(source)
+    else:
+        what = "is neither a folder nor a dataset.json" if source.exists() else "does not exist"
+        raise Refused(f"songs: {source} {what}")
+    if not found.songs and not found.faults:
+        raise Refused(f"songs: {source} holds no audio\nread are {', '.join(sorted(AUDIO))}")
+    return found
+
+
+def _scan_folder(folder: Path) -> Scan:
+    found = Scan()
+    for audio in sorted(_audio_files(folder), key=lambda path: path.relative_to(folder).as_posix()):
+        name = audio.relative_to(folder).as_posix()
+        if audio.suffix.lower() in UNREAD:
+            found.faults.append(Fault(name, f"{audio.suffix} is not read (convert it to flac)"))
+            continue
+        given, faults = read_sidecars(audio)
+        found.add(name, audio, given, faults, f"write {audio.stem}.caption.txt")
+    return found
+
+
+def _audio_files(folder: Path) -> Iterator[Path]:
+    """Files with an audio suffix, in no order; what is hidden is not looked at."""
+    for parent, folders, files in os.walk(folder, onerror=_refuse_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO | UNREAD:
+                yield Path(parent, name)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise Refused(f"songs: {error.filename} cannot be listed ({error.strerror})")
+
+
+def read_sidecars(audio: Path) -> tuple[dict[str, Any], list[str]]:
+    """Prompt fields from the files beside `audio`, later kinds over earlier ones, and what is wrong with the files."""
+    given: dict[str, Any] = {}
+    faults: list[str] = []
+    for ending, read in SIDECARS.items():
+        file = audio.with_name(audio.stem + ending)
+        if not file.exists():
+            continue
+        try:
+            given |= {key: value for key, value in read(file).items() if value is not None}
+        except UnicodeDecodeError:
+            faults.append(f"{file.name} is not UTF-8")
+        except (OSError, ValueError, TypeError) as error:
+            faults.append(f"{file.name}: {error}")
+    return given, faults
+
+
+def _read_text(file: Path) -> str:
+    return file.read_text(encoding="utf-8-sig")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    content = json.loads(_read_text(file))
+    if not isinstance(content, dict):
+        raise TypeError("not a JSON object")
+    refuse_misspelt(content)
+    return {key: content.get(key) for key in JSON_FIELDS}
+
+
+def refuse_misspelt(content: dict[str, Any]) -> None:
+    """Raise ValueError for an unknown key that is all but a known one; other tools' keys are left alone."""
+    for key in content:
+        close = get_close_matches(key, prompt.FIELDS, n=1, cutoff=0.8)
+        if key not in prompt.FIELDS and close:
+            raise ValueError(f"unknown key {key!r}; nearest: {close[0]}")
+
+
+JSON_FIELDS = ("caption", "bpm", "keyscale", "timesignature", "language")
+"""The fields of a `.json` sidecar, all optional."""
+
+SIDECARS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    ".caption.txt": lambda file: {"caption": _read_text(file)},
+    ".lyrics.txt": lambda file: {"lyrics": _read_text(file)},
+    ".json": _read_json,
+}
+"""What may stand beside `NAME.wav` as `NAME` + ending, in rising order of precedence."""
+
+
+def _is_utf8(name: str) -> bool:
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in name)

@@ -1,0 +1,219 @@
+"""`acetrain train`: an adapter from a cache of encoded songs."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from acetrain import __version__
+from acetrain.acestep.model import Model
+from acetrain.acestep.names import linear_layers
+from acetrain.adapters.adapter import Adapter
+from acetrain.adapters.targets import Targets
+from acetrain.config import repeatable, resolved
+from acetrain.data.cache import Cache, CachedSong
+from acetrain.data.option import Data
+from acetrain.data.plan import Plan, held_out
+from acetrain.errors import Interrupted, require
+from acetrain.flow.loss import Loss
+from acetrain.flow.timesteps import Timesteps
+from acetrain.tracking.logger import LoggerOption
+from acetrain.training.optimizer import OptimizerOption
+from acetrain.training.precision import Precision
+from acetrain.training.run_folder import RunFolder, identity_of, signature_of
+from acetrain.training.schedule import Schedule
+from acetrain.training.trainer import TrainerOption
+
+if TYPE_CHECKING:
+    from acetrain.training.callbacks import Keeper
+    from acetrain.training.module import FlowMatching
+
+
+class Resume(Enum):
+    """What to do with a folder that holds this run already."""
+
+    auto = "auto"
+    never = "never"
+
+
+@dataclass
+class Train:
+    """Train an adapter on a cache of encoded songs."""
+
+    name: str
+    """Name of the run: its folder and its W&B run start with it."""
+    cache: str
+    """Folder that `acetrain preprocess` wrote."""
+    out_dir: str
+    """Folder of the run; empty for `runs/<name>-<signature>`. In a multirun, the folder that holds one such folder a job."""
+    seed: int
+    """Seed of everything that is drawn."""
+    model: Model
+    adapter: Adapter
+    targets: Targets
+    optimizer: OptimizerOption
+    schedule: Schedule
+    timesteps: Timesteps
+    loss: Loss
+    precision: Precision
+    data: Data
+    trainer: TrainerOption
+    logger: LoggerOption
+    condition_dropout: float
+    """Share of song visits whose condition is replaced by the null condition, in [0, 1]; guidance needs it above 0."""
+    songs_per_step: int
+    """Songs whose mean loss one optimizer step descends."""
+    max_steps: int | None
+    """Optimizer steps to train; null lets `max_epochs` decide."""
+    max_epochs: int
+    """Passes over the songs, where `max_steps` is null."""
+    resume: Resume
+    """auto goes on with a run that `out_dir` holds; never refuses it."""
+
+    choices: ClassVar[dict[str, str]] = {}
+    """The option chosen in each group."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.name) and "/" not in self.name, "name", "a word without '/'", self.name)
+        require(0 <= self.condition_dropout <= 1, "condition_dropout", "in [0, 1]", self.condition_dropout)
+        require(self.songs_per_step >= 1, "songs_per_step", "at least 1", self.songs_per_step)
+        require(self.max_steps is None or self.max_steps >= 1, "max_steps", "at least 1, or null", self.max_steps)
+        require(self.max_epochs >= 1, "max_epochs", "at least 1", self.max_epochs)
+
+    def check(self) -> None:
+        """Whether data, model, targets and folder go together; reads no weight and creates nothing."""
+        self.songs.check_model(self.model)
+        _ = self.target_names
+        self.folder.check(may_resume=True)
+
+    @cached_property
+    def songs(self) -> Cache:
+        """The cache, opened."""
+        return Cache.open(self.cache)
+
+    @cached_property
+    def target_names(self) -> list[str]:
+        """Modules of the DiT that are trained, in diffusers spelling."""
+        return self.targets.select(linear_layers(self.model.config("transformer")))
+
+    @cached_property
+    def split(self) -> tuple[list[CachedSong], list[CachedSong]]:
+        """Songs to train on, and songs held out."""
+        training, validation = held_out([song.name for song in self.songs.songs], self.data.validation)
+        return [self.songs.songs[i] for i in training], [self.songs.songs[i] for i in validation]
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Which songs make up each optimizer step."""
+        lengths = tuple(song.frames for song in self.split[0])
+        return Plan(lengths, self.songs_per_step, self.data.repeats, self.seed)
+
+    @property
+    def total_steps(self) -> int:
+        return self.max_steps or self.max_epochs * self.plan.steps_per_epoch
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """The run's folder, named by its signature unless `out_dir` names it."""
+        identity = identity_of(resolved(self), self.songs.digest())
+        default = Path("runs") / f"{self.name}-{signature_of(identity)}"
+        return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
+
+    def place(self, parent: str) -> None:
+        """Put the run of a multirun below `parent`, in a folder of its own that a second start finds again."""
+        self.out_dir = str(Path(parent) / f"{self.name}-{signature_of(self.folder.identity)}")
+        del self.folder
+
+    def run(self) -> None:
+        """Train until the last step or a signal; what the folder already holds is not trained again."""
+        from lightning.pytorch.utilities import rank_zero_only
+
+        from acetrain.training import checkpoint
+
+        self.songs.check_model(self.model)
+        newest = max(checkpoint.written(self.folder.path), default=None)
+        if newest is not None and checkpoint.step_of(newest) >= self.total_steps:
+            print(f"nothing left to do: {self.folder.path} is at step {checkpoint.step_of(newest)} of {self.total_steps}")
+            return
+        if rank_zero_only.rank == 0:
+            self.folder.check(may_resume=self.resume is Resume.auto)
+            self.folder.claim(repeatable(self))
+            self._announce(None if newest is None else checkpoint.step_of(newest))
+        module, keeper = self._assemble()
+        self._fit(module, keeper)
+        if module.agreed_stop and module.step < self.total_steps:
+            raise Interrupted(module.agreed_stop)
+        if rank_zero_only.rank == 0:
+            print(f"adapter: {self.folder.path / 'adapter'}\nplot: {self.folder.path / 'loss.png'}")
+
+    def _assemble(self) -> "tuple[FlowMatching, Keeper]":
+        from acetrain.acestep.load import load_base
+        from acetrain.training.callbacks import Every, Keeper
+        from acetrain.training.module import FlowMatching, Recipe
+        from acetrain.training.validation import Validation
+
+        base = load_base(self.model, self.precision.base.dtype)
+        self.adapter.attach(base.dit, self.target_names, self.seed)
+        if self.trainer.gradient_checkpointing:
+            base.dit.enable_gradient_checkpointing()
+        recipe = Recipe(
+            self.timesteps,
+            self.loss,
+            self.optimizer,
+            self.schedule,
+            self.condition_dropout,
+            self.trainer.clip,
+            self.trainer.max_bad_steps,
+            self.seed,
+        )
+        module = FlowMatching(base, recipe, self.total_steps)
+        validation = Validation(self.songs, self.split[1], self.trainer.validation_quantiles, self.data.max_frames)
+        identity = {"data": self.songs.digest(), "plan": self.plan.digest(), "settings": signature_of(self.folder.identity)}
+        every = Every(self.trainer.checkpoint_every, self.trainer.validate_every, self.trainer.keep)
+        keeper = Keeper(self.folder.path, identity, validation, self.plan.steps_per_epoch, every, self._saver(module))
+        return module, keeper
+
+    def _fit(self, module: "FlowMatching", keeper: "Keeper") -> None:
+        from acetrain.data.module import CachedSongs
+
+        data = CachedSongs(self.songs, self.split[0], self.plan, self.data, self.total_steps)
+        loggers = self.logger.open(self.folder.path, self._run_name, self.name, resolved(self))
+        self.trainer.build(self.precision, loggers, keeper, self.folder.path).fit(module, data)
+
+    @property
+    def _run_name(self) -> str:
+        return f"{self.name}-{signature_of(self.folder.identity)}"
+
+    def _saver(self, module: "FlowMatching") -> "Callable[[Path], None]":
+        """A function that writes the present adapter to a folder, with what it was trained on and how."""
+        from acetrain.adapters.files import peft
+        from acetrain.tracking.provenance import commit
+
+        def save(folder: Path) -> None:
+            metadata = {
+                "base": self.model.variant,
+                "step": str(module.step),
+                "config": repeatable(self),
+                "choices": json.dumps(self.choices, sort_keys=True),
+                "data": self.songs.digest(),
+                "acetrain": __version__,
+                "commit": commit(),
+            }
+            peft.save(module.dit, folder, self.model.variant, metadata)
+
+        return save
+
+    def _announce(self, resumed_step: int | None) -> None:
+        """Say before the first step what will be trained, on what, for how long, and where."""
+        layers = linear_layers(self.model.config("transformer"))
+        training, validation = self.split
+        seconds = sum(song.seconds for song in training)
+        held = f"{len(validation)} held out" if validation else "none held out (fewer than 5, or data.validation=0)"
+        print(f"run: {self.folder.path}")
+        print(f"songs: {len(training)} ({seconds / 60:.1f} min), {held}")
+        print(f"modules: {len(self.target_names)} of {len(layers)} linear layers")
+        start = "" if resumed_step is None else f", going on from step {resumed_step}"
+        print(f"steps: {self.total_steps}, {self.plan.steps_per_epoch} an epoch{start}", flush=True)

@@ -1,0 +1,105 @@
+"""A run's folder: who it belongs to, whether it may be used, and where it stands."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acetrain.atomic import write_text
+from acetrain.errors import Refused
+
+IDENTITY = "identity.json"
+UNSIGNED = (
+    "name",
+    "out_dir",
+    "cache",
+    "resume",
+    "max_steps",
+    "max_epochs",
+    "logger",
+    "model.path",
+    "model.steps",
+    "model.shift",
+    "model.guidance",
+    "data.max_frames",
+    "data.workers",
+    "trainer",
+)
+"""Keys, with all below them, that change where, how fast or how long a run trains, not what a step does."""
+SIGNED = ("trainer.clip", "trainer.max_bad_steps")
+
+
+def identity_of(config: Mapping[str, Any], data: str) -> dict[str, Any]:
+    """What a run is: every setting that changes its result, by dotted key, and the data set's digest."""
+    covered = {key: value for key, value in flat(config).items() if key in SIGNED or not _below(key, UNSIGNED)}
+    return {**covered, "cache": data}
+
+
+def signature_of(identity: Mapping[str, Any]) -> str:
+    """Eight hex digits of the identity's SHA-256."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping of dotted keys."""
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return values
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of the run with this identity."""
+
+    path: Path
+    identity: Mapping[str, Any]
+
+    def check(self, may_resume: bool) -> None:
+        """Raise Refused if the folder holds something else, or this run where it may not be resumed."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise Refused(f"out_dir: must be a folder, got the file {self.path}")
+        if not any(self.path.iterdir()):
+            return
+        stored = self.stored()
+        if stored is None:
+            raise Refused(f"out_dir: must be new, empty or an earlier run of the same settings, got {self.path}")
+        if stored != dict(self.identity):
+            raise Refused(self._difference(stored))
+        if not may_resume:
+            raise Refused(f"resume: never, but {self.path} holds this run already; use resume=auto or another out_dir")
+
+    def stored(self) -> dict[str, Any] | None:
+        """The identity of the run the folder holds, None where it holds none."""
+        file = self.path / IDENTITY
+        if not file.is_file():
+            return None
+        try:
+            return json.loads(file.read_text())
+        except ValueError as error:
+            raise Refused(f"out_dir: {file} cannot be read as JSON ({error})") from error
+
+    def claim(self, config: str) -> None:
+        """Create the folder and write into it whose it is and the configuration that repeats it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / IDENTITY, json.dumps(self.identity, indent=2, sort_keys=True))
+        write_text(self.path / "config.yaml", config)
+
+    def _difference(self, stored: Mapping[str, Any]) -> str:
+        keys = sorted(key for key in stored.keys() | self.identity.keys() if stored.get(key) != self.identity.get(key))
+        changes = [f"{key} ({_shown(stored.get(key))} there, {_shown(self.identity.get(key))} here)" for key in keys[:3]]
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+        return f"out_dir: {self.path} holds a run with other settings: {', '.join(changes)}{more}; choose another out_dir"
+
+
+def _shown(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def _below(key: str, prefixes: tuple[str, ...]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
