@@ -35,7 +35,7 @@ def encode_latents(
     vae.tile_sample_min_length, vae.tile_sample_overlap = tile * hop, OVERLAP * hop
     vae.enable_tiling()
     whole = audio[None, :, : audio.shape[-1] // hop * hop]
-    posterior = vae.encode(whole.to(vae.device, vae.dtype)).latent_dist
+    posterior = vae.encode(whole.to(vae.device, vae.dtype), return_dict=False)[0]
     return posterior.sample(generator)[0].T.float().cpu().contiguous()
 
 
