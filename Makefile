@@ -1,0 +1,50 @@
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= quickstart
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help quickstart test test-all lint format clean
+
+help:
+	@echo "make quickstart [OUT=DIR]  songs -> cache -> LoRA -> music with the tiny model, under quickstart/ or DIR"
+	@echo "make test                  linters, types and the quick tests"
+	@echo "make test-all              the same with every test a CPU can run, and coverage"
+	@echo "make lint | format | clean"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch $@
+
+# The style is one that the tiny model was not pretrained on.
+quickstart: $(INSTALLED)
+	$(BIN)/acetrain synthesize out_dir="$(OUT)/songs" style=marimba count=12 seed=1
+	$(BIN)/acetrain preprocess model=tiny songs="$(OUT)/songs" cache="$(OUT)/cache"
+	$(BIN)/acetrain train model=tiny cache="$(OUT)/cache" out_dir="$(OUT)/run" max_steps=60
+	$(BIN)/acetrain generate model=tiny adapter_path="$(OUT)/run/adapter" prompt="a warm marimba piece" duration=8 \
+		output="$(OUT)/with_adapter.wav" seed=0
+	@echo
+	@echo "songs    $(OUT)/songs"
+	@echo "cache    $(OUT)/cache"
+	@echo "run      $(OUT)/run           (config.yaml, metrics.csv, loss.png, checkpoints)"
+	@echo "adapter  $(OUT)/run/adapter"
+	@echo "music    $(OUT)/with_adapter.wav"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not gpu and not slurm"
+
+test-all: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not gpu and not slurm" --cov --cov-report=term
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .coverage .coverage.* htmlcov quickstart
