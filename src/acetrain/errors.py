@@ -1,4 +1,4 @@
-"""The two ways a job ends badly, and the one way a rule is stated."""
+"""The ways a job ends early, and the one way a rule is stated."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,14 @@ class Refused(Exception):
 
 class Failed(Exception):
     """The job started and could not finish. Exit code 1."""
+
+
+class Interrupted(Exception):
+    """A signal ended the job after it had saved its state. Exit code 128 + the signal's number."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by signal {signum}; the same command goes on from the checkpoint")
+        self.signum = signum
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 3) -> str:

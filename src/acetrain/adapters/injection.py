@@ -19,23 +19,21 @@ def inject(dit: nn.Module, config: PeftConfig, names: Sequence[str], seed: int) 
     Raises RuntimeError if PEFT wrapped other modules than the named ones.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "adapter"))
-        dtypes = {parameter.dtype for parameter in dit.parameters()}
         inject_adapter_in_model(config, dit, NAME)
         layers = adapter_layers(dit)
         if set(layers) != set(names):
             raise RuntimeError(f"PEFT attached to {sorted(set(layers) ^ set(names))[:5]} against the selection")
-        if dtypes != {torch.float32}:
-            _initialise_in_fp32(layers)
+        torch.manual_seed(seed_of(seed, "adapter"))
+        for name in names:
+            _initialise_in_fp32(layers[name])
 
 
-def _initialise_in_fp32(layers: Mapping[str, BaseTunerLayer]) -> None:
-    """PEFT initialises in the base's dtype; the same draws in fp32 make the start independent of the precision."""
-    for layer in layers.values():
-        for parameter in layer.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        layer.reset_lora_parameters(NAME, True)  # pyright: ignore[reportCallIssue]
+def _initialise_in_fp32(layer: BaseTunerLayer) -> None:
+    """PEFT has drawn in the base's dtype; drawing again in fp32 makes the start independent of the precision."""
+    for parameter in layer.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    layer.reset_lora_parameters(NAME, True)  # pyright: ignore[reportCallIssue]
 
 
 def adapter_layers(dit: nn.Module) -> dict[str, BaseTunerLayer]:

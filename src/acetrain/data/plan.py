@@ -79,13 +79,14 @@ def _sizes(total: int, size: int) -> list[int]:
     return [size] * full + ([rest] if rest else [])
 
 
-def held_out(names: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+def held_out(names: Sequence[str], share: float) -> tuple[list[int], list[int]]:
     """Split songs into training and validation positions, by song, so that no song is in both.
 
-    From 5 songs on a share above 0 holds out at least one song; below that, none.
+    From 5 songs on a share above 0 holds out at least one song; below that, none. The names alone decide, so that runs with
+    different seeds are judged on the same songs.
     """
     if share == 0 or len(names) < 5:
         return list(range(len(names))), []
     count = min(max(1, round(share * len(names))), len(names) - 1)
-    by_draw = sorted(range(len(names)), key=lambda index: seed_of(seed, "held out", names[index]))
+    by_draw = sorted(range(len(names)), key=lambda index: seed_of("held out", names[index]))
     return sorted(by_draw[count:]), sorted(by_draw[:count])

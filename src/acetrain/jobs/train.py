@@ -169,7 +169,7 @@ class Train:
             self.trainer.max_bad_steps,
             self.seed,
         )
-        module = FlowMatching(base, recipe, self.total_steps)
+        module = FlowMatching(base, recipe, self.total_steps).train()
         validation = Validation(self.songs, self.split[1], self.trainer.validation_quantiles, self.data.max_frames)
         identity = {"data": self.songs.digest(), "plan": self.plan.digest(), "settings": signature_of(self.folder.identity)}
         every = Every(self.trainer.checkpoint_every, self.trainer.validate_every, self.trainer.keep)

@@ -27,7 +27,8 @@ SPEED = ("songs_per_s", "frames_per_s", "peak_memory_mb", "seconds")
 class Keeper(Callback):
     """Runs after every step, in this order: validate, record, save, stop. One callback, so that the order is in one place.
 
-    What it saves at step k is written after the rows of step k: a run that goes on from there has every row before it.
+    What it saves at step k is written after the rows of step k: a run that goes on from there has every row before it. The
+    finished adapter is written before the last checkpoint: a checkpoint of the last step means that nothing is left to do.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class Keeper(Callback):
         losses = self._validate(pl_module) if due else None
         self.histogram = [a + b for a, b in zip(self.histogram, report.t_histogram, strict=True)]
         self._record(trainer, pl_module, report, losses)
+        if report.step == pl_module.horizon.total:
+            self._save_adapter("adapter")
         if report.step % self.every.save == 0 or last:
             self.save(pl_module)
         if pl_module.agreed_stop:
@@ -93,12 +96,12 @@ class Keeper(Callback):
         mean = losses.mean().item()
         if module.step and mean < self.best:
             self.best = mean
-            self._save_best()
+            self._save_adapter("best")
         return losses
 
     @rank_zero_only
-    def _save_best(self) -> None:
-        self.save_adapter(self.folder / "best")
+    def _save_adapter(self, name: str) -> None:
+        self.save_adapter(self.folder / name)
 
     @rank_zero_only
     def _record_validation(self, module: FlowMatching, losses: Tensor) -> None:
