@@ -1,0 +1,44 @@
+"""Law 10, second half: a killed writer leaves the old file or the new one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from acetrain.atomic import replacing, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(ValueError, match="half"), replacing(path) as temporary:
+        temporary.write_text("new, ha")
+        raise ValueError("half way")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
+    write_text(tmp_path / "ours", "")
+    (tmp_path / "theirs").touch()
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    program = (
+        "import sys, itertools, pathlib; from acetrain.atomic import write_text\n"
+        "for i in itertools.count(): write_text(pathlib.Path(sys.argv[1]), f'{i % 10}' * 200_000)"
+    )
+    for delay in (0.0, 0.01, 0.02, 0.05):
+        process = subprocess.Popen([sys.executable, "-c", program, str(path)])
+        while not path.exists():
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        text = path.read_text()
+        assert len(text) == 200_000 and len(set(text)) == 1
