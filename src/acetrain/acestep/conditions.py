@@ -10,6 +10,7 @@ from diffusers import AceStepPipeline, AutoencoderOobleck
 from jaxtyping import Float
 from torch import Tensor
 
+from acetrain.acestep.model import Model
 from acetrain.data.prompt import Prompt
 
 TASK = "text2music"
@@ -23,13 +24,20 @@ OVERLAP = 50
 """Latent frames of context on either side of a tile, cut away; the encoder sees about 7 frames to either side."""
 
 
+def load_encoders(model: Model, dtype: torch.dtype, device: torch.device) -> AceStepPipeline:
+    """The pipeline without what encoding does not need: the DiT and the audio tokenizers stay on the disk."""
+    left_out = dict.fromkeys(("transformer", "audio_tokenizer", "audio_token_detokenizer"))
+    return AceStepPipeline.from_pretrained(model.folder(), torch_dtype=dtype, **left_out).to(device)
+
+
 @torch.no_grad()
 def encode_latents(
     vae: AutoencoderOobleck, audio: Float[Tensor, "2 sample"], generator: torch.Generator, tile: int = TILE
 ) -> Float[Tensor, "frame channel"]:
     """A draw of the VAE's posterior, fp32 on the CPU; samples beyond the last whole latent frame are left out.
 
-    `audio` is at the VAE's own rate. The noise comes from `generator` (CPU) at once for the whole song: tiles do not show.
+    `audio` is at the VAE's own rate. The noise of the whole song is drawn at once from `generator` (CPU): tiles do not
+    show in it.
     """
     hop = vae.hop_length
     vae.tile_sample_min_length, vae.tile_sample_overlap = tile * hop, OVERLAP * hop
@@ -41,8 +49,10 @@ def encode_latents(
 
 @torch.no_grad()
 def encode_condition(pipeline: AceStepPipeline, prompt: Prompt, duration: float) -> Float[Tensor, "token width"]:
-    """The packed condition `AceStepPipeline.__call__` gives its transformer for this prompt and duration in seconds, fp32 on
-    the CPU, valid rows only."""
+    """The packed condition `AceStepPipeline.__call__` gives its transformer for this prompt and duration.
+
+    fp32 on the CPU, valid rows only; `duration` is in seconds.
+    """
     device, dtype = pipeline.condition_encoder.device, pipeline.condition_encoder.dtype
     text, text_mask, lyrics, lyrics_mask = pipeline.encode_prompt(
         prompt=prompt.caption,
@@ -68,7 +78,7 @@ def encode_condition(pipeline: AceStepPipeline, prompt: Prompt, duration: float)
 
 
 def overlong(pipeline: AceStepPipeline, prompt: Prompt, duration: float) -> list[str]:
-    """Which of caption and lyrics have more tokens than upstream reads; it cuts off what is beyond, metadata included."""
+    """Which of caption and lyrics have more tokens than upstream reads; what is beyond, metadata included, is lost."""
     texts = pipeline._format_prompt(prompt.caption, prompt.lyrics, prompt.language, duration, None, None, None, None)
     limits = _limits()
     lengths = [len(pipeline.tokenizer(text).input_ids) for text in texts]

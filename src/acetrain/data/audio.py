@@ -11,16 +11,12 @@ import soxr
 from jaxtyping import Float32
 
 from acetrain import atomic
+from acetrain.data.formats import LONGEST, WRITTEN
 from acetrain.data.ogg import renumber
 from acetrain.errors import Refused
 
 _BLOCK = 1 << 18
 """Samples decoded at once."""
-LONGEST = 600
-"""Seconds of audio the model was made for."""
-
-FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
-"""Suffixes that are written -> format and subtype of libsndfile."""
 
 Samples = Float32[np.ndarray, "sample channel"]
 
@@ -35,8 +31,8 @@ class Inspection(NamedTuple):
 def inspect(file: Path, shortest: float) -> Inspection:
     """Decode a file once, block by block.
 
-    Raises `Refused` where it cannot be decoded, is empty, has more than two channels, holds non-finite samples, or lasts
-    less than `shortest` seconds or more than the model's 600.
+    Raises `Refused` where it cannot be decoded, is empty, has more than two channels, holds non-finite samples, or
+    lasts less than `shortest` seconds or more than the model's 600.
     """
     with _opened(file) as stream:
         samples = sum(len(block) for block in _blocks(stream))
@@ -67,7 +63,7 @@ def read(file: Path, rate: int) -> Float32[np.ndarray, "2 sample"]:
 
 def write(file: Path, audio: Float32[np.ndarray, "2 sample"], rate: int) -> None:
     """Write a file atomically, in the format its suffix names; the same audio gives the same bytes."""
-    kind, subtype = FORMATS[file.suffix.lower()]
+    kind, subtype = WRITTEN[file.suffix.lower()]
     with atomic.replacing(file) as temporary:
         with soundfile.SoundFile(temporary, "w", rate, len(audio), subtype=subtype, format=kind) as stream:
             for start in range(0, audio.shape[1], _BLOCK):

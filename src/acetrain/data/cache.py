@@ -107,7 +107,7 @@ class Cache:
         )
 
     def read(self, song: CachedSong) -> "tuple[Float[Tensor, 'frame channel'], Float[Tensor, 'token width']]":
-        """Latents and condition of a song, fp32. Raises `Refused` where they are non-finite or not as the index says."""
+        """Latents and condition of a song, fp32. Raises `Refused` where they are non-finite or not as indexed."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -165,7 +165,7 @@ def read_index(folder: Path) -> tuple[Fingerprint, tuple[CachedSong, ...]]:
 
 
 def parse_row(kind: type[Row], data: dict[str, Any]) -> Row:
-    """An instance of a flat dataclass from JSON. Raises ValueError where a field is missing, unknown or of another type."""
+    """A flat dataclass from JSON. Raises ValueError where a field is missing, unknown or of another type."""
     declared = {field.name: get_origin(field.type) or field.type for field in fields(kind)}
     if set(data) != set(declared):
         raise ValueError(f"fields {', '.join(sorted(set(data) ^ set(declared)))} do not match")

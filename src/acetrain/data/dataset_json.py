@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from acetrain.data.faults import Fault
+from acetrain.data.formats import READ
 from acetrain.data.prompt import FIELDS, INSTRUMENTAL
-from acetrain.data.songs import AUDIO, Scan, refuse_misspelt
+from acetrain.data.songs import Scan, refuse_misspelt
 from acetrain.errors import Refused
 
 _NOT_APPLIED = {"custom_tag": "", "genre_ratio": 0, "prompt_override": "", "repeat": 1}
@@ -57,7 +58,7 @@ def _audio_of(sample: Any, folder: Path) -> Path | None:
         return None
     for key in ("audio_path", "filename"):
         named = sample.get(key)
-        if isinstance(named, str) and (audio := folder / named).suffix.lower() in AUDIO and audio.is_file():
+        if isinstance(named, str) and (audio := folder / named).suffix.lower() in READ and audio.is_file():
             return audio
     return None
 

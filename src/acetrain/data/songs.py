@@ -10,13 +10,9 @@ from typing import Any
 
 from acetrain.data import prompt
 from acetrain.data.faults import Fault
+from acetrain.data.formats import READ, UNREAD
 from acetrain.data.prompt import NO_CAPTION, Prompt
 from acetrain.errors import Refused
-
-AUDIO = frozenset({".wav", ".mp3", ".flac", ".ogg", ".opus", ".aiff", ".aif"})
-"""Suffixes that are read."""
-UNREAD = frozenset({".m4a", ".aac", ".wma", ".mp4"})
-"""Suffixes of audio that cannot be decoded: a song is not left out in silence."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ def scan(source: Path) -> Scan:
         what = "is neither a folder nor a dataset.json" if source.exists() else "does not exist"
         raise Refused(f"songs: {source} {what}")
     if not found.songs and not found.faults:
-        raise Refused(f"songs: {source} holds no audio\nread are {', '.join(sorted(AUDIO))}")
+        raise Refused(f"songs: {source} holds no audio\nread are {', '.join(sorted(READ))}")
     return found
 
 
@@ -87,7 +83,7 @@ def _audio_files(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, onerror=_refuse_unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO | UNREAD:
+            if not name.startswith(".") and Path(name).suffix.lower() in READ | UNREAD:
                 yield Path(parent, name)
 
 

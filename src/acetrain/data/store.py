@@ -41,7 +41,7 @@ class Store:
         for key in ours:
             if ours[key] != theirs[key]:
                 raise Refused(
-                    f"cache: {self.folder} was encoded with {key} {_short(theirs[key])}, asked for is {_short(ours[key])}\n"
+                    f"cache: {self.folder} has {key} {_short(theirs[key])}, asked for is {_short(ours[key])}\n"
                     "choose another folder, or delete this one"
                 )
 
@@ -78,7 +78,7 @@ class Store:
 
 
 def path_of(name: str) -> str:
-    """Where a song's tensors go, below the cache: a readable part and a hash, since `a.wav` and `b/a.wav` both are songs."""
+    """Where a song's tensors go, below the cache: a readable part, and a hash that tells `a.wav` from `a.mp3`."""
     readable = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:48]
     return f"{SONGS}/{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.safetensors"
 

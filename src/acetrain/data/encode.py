@@ -1,0 +1,87 @@
+"""One pass over songs each: checking their audio, and encoding them into a cache."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from diffusers import AceStepPipeline
+
+from acetrain.acestep.conditions import encode_condition, encode_latents, overlong
+from acetrain.data import audio
+from acetrain.data.cache import CachedSong
+from acetrain.data.faults import Fault
+from acetrain.data.songs import Song
+from acetrain.data.store import Store, path_of
+from acetrain.errors import Refused
+from acetrain.keyed import generator
+
+
+class Checked(NamedTuple):
+    """A song whose audio can be used, and the SHA-256 of its file."""
+
+    song: Song
+    sha256: str
+
+
+def check_audio(
+    songs: Sequence[Song], shortest: float, advance: Callable[[], None]
+) -> tuple[list[Checked], list[Fault]]:
+    """Decode every song once; those that can be used, and what is wrong with the others. `shortest` is in seconds."""
+    checked, faults = [], []
+    for song in songs:
+        try:
+            checked.append(Checked(song, audio.inspect(song.audio, shortest).sha256))
+        except Refused as refusal:
+            faults.append(Fault(song.name, str(refusal)))
+        advance()
+    return checked, faults
+
+
+class Encoded(NamedTuple):
+    """What came of encoding songs."""
+
+    songs: list[CachedSong]
+    faults: list[Fault]
+    """Songs that could not be encoded."""
+    notes: list[Fault]
+    """Songs whose text is longer than what the model reads."""
+
+
+def encode_songs(
+    pipeline: AceStepPipeline, songs: Sequence[Checked], store: Store, advance: Callable[[], None]
+) -> Encoded:
+    """Encode songs into the cache one by one; each file is written as soon as it is ready."""
+    encoded = Encoded([], [], [])
+    for checked in songs:
+        try:
+            song = _encode(pipeline, checked, store)
+        except Refused as refusal:
+            encoded.faults.append(Fault(checked.song.name, str(refusal)))
+        else:
+            encoded.songs.append(song)
+            what = overlong(pipeline, checked.song.prompt, song.seconds)
+            encoded.notes.extend(Fault(song.name, text) for text in what)
+        advance()
+    return encoded
+
+
+def _encode(pipeline: AceStepPipeline, checked: Checked, store: Store) -> CachedSong:
+    song, fingerprint = checked.song, store.fingerprint
+    samples = torch.from_numpy(audio.read(song.audio, fingerprint.sample_rate))
+    latents = encode_latents(pipeline.vae, samples, generator(fingerprint.seed, "posterior", song.name))
+    seconds = len(latents) / fingerprint.frame_rate
+    condition = encode_condition(pipeline, song.prompt, seconds)
+    for what, tensor in (("latents", latents), ("condition", condition)):
+        if not tensor.isfinite().all():
+            raise Refused(f"its {what} came out non-finite; try precision=fp32")
+    row = CachedSong(
+        name=song.name,
+        file=path_of(song.name),
+        frames=len(latents),
+        tokens=len(condition),
+        seconds=seconds,
+        audio=checked.sha256,
+        text=song.prompt.digest(),
+    )
+    store.add(row, latents, condition)
+    return row

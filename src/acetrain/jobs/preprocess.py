@@ -1,0 +1,145 @@
+"""`acetrain preprocess`: a folder of songs to a cache that training reads."""
+
+import math
+import shlex
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from acetrain.acestep.model import Model
+from acetrain.acestep.weights import Stamp, hash_weights, stamps
+from acetrain.data.cache import INDEX, CachedSong, Fingerprint, read_index
+from acetrain.data.faults import Fault, report
+from acetrain.data.songs import scan
+from acetrain.data.store import Store
+from acetrain.errors import Failed, Refused, require
+from acetrain.training.precision import Precision
+from acetrain.training.trainer import Accelerator
+
+if TYPE_CHECKING:
+    from acetrain.data.encode import Checked
+
+
+class OnError(Enum):
+    """What to do about songs that cannot be used."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+@dataclass
+class Preprocess:
+    """Encode songs, with their captions, lyrics and metadata, into a cache."""
+
+    songs: str
+    """Folder of songs with `.caption.txt`, `.lyrics.txt` and `.json` beside them, or a dataset.json."""
+    cache: str
+    """Folder to write to; songs that it already holds are not encoded again."""
+    seed: int
+    """Seed of the noise with which latents are drawn from the autoencoder's posterior."""
+    on_error: OnError
+    """What songs that cannot be used lead to: stop encodes none, skip leaves them out; either names them all."""
+    accelerator: Accelerator
+    """Kind of device that encodes; auto takes a GPU where there is one."""
+    model: Model
+    precision: Precision
+
+    def __post_init__(self) -> None:
+        require(bool(self.songs), "songs", "a folder or a dataset.json", self.songs)
+        require(bool(self.cache), "cache", "a folder", self.cache)
+
+    def check(self) -> None:
+        """Whether there are songs and a place for the cache; opens no audio and creates nothing."""
+        scan(Path(self.songs))
+        cache = Path(self.cache)
+        existing = next(path for path in (cache, *cache.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise Refused(f"cache: {existing} is a file; a folder is needed")
+
+    def run(self) -> None:
+        """Check all songs, encode those that the cache lacks, and write its index."""
+        checked, faults = self._checked_songs()
+        store = Store(Path(self.cache), self._fingerprint())
+        store.check()
+        found = {song.name: store.find(song.name, sha256, song.prompt.digest()) for song, sha256 in checked}
+        done = [song for song in found.values() if song]
+        new = self._encode(store, [item for item in checked if not found[item.song.name]])
+        store.finish(done + new)
+        self._summarise(done, new, faults)
+
+    def _checked_songs(self) -> "tuple[list[Checked], list[Fault]]":
+        """Songs that can be used, and the faults of those left out. Raises `Refused` as `on_error` says."""
+        from acetrain.data.encode import check_audio
+        from acetrain.tracking.counted import counted
+
+        found = scan(Path(self.songs))
+        vae = self.model.config("vae")
+        frame = math.prod(vae["downsampling_ratios"]) / vae["sampling_rate"]
+        with counted("checking", len(found.songs)) as advance:
+            checked, faults = check_audio(found.songs, frame * self.model.config("transformer")["patch_size"], advance)
+        faults += found.faults
+        if faults and (self.on_error is OnError.stop or not checked):
+            raise Refused("\n".join([self._headline(faults), *report(faults)]))
+        return checked, faults
+
+    def _headline(self, faults: list[Fault]) -> str:
+        count = len({fault.file for fault in faults})
+        hint = " (on_error=skip leaves them out)" if self.on_error is OnError.stop else ""
+        return f"songs: {count} of {self.songs} cannot be used{hint}"
+
+    def _fingerprint(self) -> Fingerprint:
+        from acetrain.acestep.conditions import TIMBRE, template_digest
+
+        vae = self.model.config("vae")
+        files = stamps(self.model.folder())
+        return Fingerprint(
+            variant=self.model.variant,
+            weights=self._remembered_hash(files) or hash_weights(self.model.folder()),
+            weights_files=files,
+            template=template_digest(),
+            timbre=TIMBRE,
+            precision=self.precision.base.name,
+            seed=self.seed,
+            latent_channels=vae["decoder_input_channels"],
+            condition_width=self.model.config("condition_encoder")["hidden_size"],
+            frame_rate=vae["sampling_rate"] / math.prod(vae["downsampling_ratios"]),
+            sample_rate=vae["sampling_rate"],
+        )
+
+    def _remembered_hash(self, files: list[Stamp]) -> str | None:
+        if not (Path(self.cache) / INDEX).exists():
+            return None
+        known, _ = read_index(Path(self.cache))
+        return known.weights if known.weights_files == files else None
+
+    def _encode(self, store: Store, songs: "list[Checked]") -> list[CachedSong]:
+        """Encode songs; the failing ones are named together, the others stay. Raises `Failed` as `on_error` says."""
+        if not songs:
+            return []
+        from acetrain.acestep.conditions import load_encoders
+        from acetrain.data.encode import encode_songs
+        from acetrain.tracking.counted import counted
+        from acetrain.training.device import device_of
+
+        pipeline = load_encoders(self.model, self.precision.base.dtype, device_of(self.accelerator))
+        with counted("encoding", len(songs)) as advance:
+            encoded = encode_songs(pipeline, songs, store, advance)
+        for line in report(encoded.notes):
+            print(f"warning, cut off:{line}", file=sys.stderr)
+        if encoded.faults and (self.on_error is OnError.stop or not encoded.songs):
+            raise Failed("\n".join([self._headline(encoded.faults), *report(encoded.faults)]))
+        self._say_left_out(encoded.faults)
+        return encoded.songs
+
+    def _say_left_out(self, faults: list[Fault]) -> None:
+        for line in report(faults):
+            print(f"left out:{line}", file=sys.stderr)
+
+    def _summarise(self, done: list[CachedSong], new: list[CachedSong], faults: list[Fault]) -> None:
+        self._say_left_out(faults)
+        seconds = sum(song.seconds for song in done + new)
+        print(f"cache: {self.cache} ({len(new)} songs encoded, {len(done)} there already)")
+        print(f"songs: {len(done + new)} ({seconds:.1f} s)")
+        print(f"next: acetrain train model={self.model.variant} cache={shlex.quote(self.cache)}")
