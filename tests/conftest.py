@@ -1,0 +1,82 @@
+"""What tests share. Array shapes are checked here and nowhere else: annotations cost nothing outside the tests."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from jaxtyping import install_import_hook
+
+install_import_hook("acetrain", "typechecks.typed")
+
+from acetrain.acestep.model import Tiny  # noqa: E402
+from acetrain.training.precision import Format, Precision  # noqa: E402
+
+SONGS = {
+    "a.wav": (1.5, 44100, 2, None),
+    "a.mp3": (2.0, 44100, 1, None),
+    "b.flac": (2.5, 48000, 2, None),
+    "c.ogg": (1.2, 16000, 1, "VORBIS"),
+    "sub/d e.opus": (3.1, 48000, 2, "OPUS"),
+    "sub/é [x], y.wav": (2.0, 22050, 2, None),
+}
+"""Name -> seconds, rate, channels, subtype."""
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    """The model option `tiny`."""
+    return Tiny(variant="tiny", path="", steps=4, shift=1.0, guidance=1.0)
+
+
+@pytest.fixture(scope="session")
+def fp32() -> Precision:
+    return Precision(Format.fp32, Format.fp32)
+
+
+@pytest.fixture(scope="session")
+def pipeline(tiny):
+    """The tiny pipeline; a test that changes it loads its own."""
+    import torch
+
+    from acetrain.acestep.load import load_pipeline
+
+    return load_pipeline(tiny, torch.float32, "cpu")
+
+
+def write_tone(file: Path, seconds: float, rate: int = 16000, channels: int = 2, subtype: str | None = None) -> None:
+    """A tone with a little noise, and a caption beside it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(len(file.name))
+    time = np.arange(round(seconds * rate)) / rate
+    tone = 0.3 * np.sin(2 * np.pi * (220 + 20 * len(file.name)) * time) + 0.02 * draw.standard_normal(len(time))
+    form = "OGG" if file.suffix in (".ogg", ".opus") else None
+    soundfile.write(file, np.repeat(tone[:, None], channels, axis=1), rate, format=form, subtype=subtype)
+    file.with_name(file.stem + ".caption.txt").write_text(f"a tone called {file.stem}")
+
+
+@pytest.fixture(scope="session")
+def songs_folder(tmp_path_factory) -> Path:
+    """Six short songs in every container, with sidecars. Not to be changed: copy it."""
+    folder = tmp_path_factory.mktemp("songs")
+    for name, shape in SONGS.items():
+        write_tone(folder / name, *shape)
+    (folder / "b.lyrics.txt").write_text("[verse]\n바다, 바다", encoding="utf-8")
+    (folder / "b.json").write_text(
+        json.dumps({"caption": "from json", "bpm": 97, "keyscale": "F♯ Minor", "timesignature": "3", "language": "KO"})
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory, songs_folder, tiny, fp32) -> Path:
+    """The songs of `songs_folder`, encoded. Not to be changed: copy it."""
+    from acetrain.jobs.preprocess import OnError, Preprocess
+    from acetrain.training.trainer import Accelerator
+
+    cache = tmp_path_factory.mktemp("cached") / "cache"
+    job = Preprocess(str(songs_folder), str(cache), 0, OnError.stop, Accelerator.cpu, tiny, fp32)
+    job.check()
+    job.run()
+    return cache
