@@ -1,6 +1,7 @@
 """Learning-rate curves against their closed forms, and what an extension does to them."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_an_extension_never_raises_the_learning_rate(reached: int) -> None:
     second = first.extended(schedule, reached, 300)
     curve = [first.factor(schedule, step) for step in range(10, reached)]
     curve += [second.factor(schedule, step) for step in range(reached, 300)]
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(curve, curve[1:], strict=False))
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(curve))
     assert curve[-1] == pytest.approx(0.05, abs=1e-3)
 
 

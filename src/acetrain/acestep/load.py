@@ -16,7 +16,7 @@ class Base:
     """What training needs of a checkpoint: the frozen DiT and two constants of its condition encoder."""
 
     dit: MaskedDiT
-    null_condition: Float[Tensor, "width"]
+    null_condition: Float[Tensor, " width"]
     """Stands for every condition row of a song whose condition is dropped."""
     silence: Float[Tensor, "frame channel"]
     """Latents of silence, the source latents of text-to-music."""

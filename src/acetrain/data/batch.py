@@ -40,7 +40,7 @@ class Batch:
 
 
 def collate(
-    songs: Sequence[tuple[Float[Tensor, "frame channel"], Float[Tensor, "token width"]]],
+    songs: Sequence[tuple[Float[Tensor, "_ channel"], Float[Tensor, "_ width"]]],
     keys: Sequence[tuple[Key, ...]],
     weight: float,
 ) -> Batch:

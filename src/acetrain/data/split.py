@@ -27,7 +27,7 @@ def deal(lengths: Sequence[int], max_frames: int, ranks: int) -> list[list[Group
     packed = groups(lengths, max_frames)
 
     def cost(group: Group) -> float:
-        return sum(lengths[index] * (1 + QUADRATIC * max(lengths[i] for i in group)) for index in group)
+        return 1.0 * sum(lengths[index] * (1 + QUADRATIC * max(lengths[i] for i in group)) for index in group)
 
     while len(packed) % ranks:
         largest = max(packed, key=lambda group: (len(group) > 1, cost(group)))

@@ -37,7 +37,11 @@ def _training(axes: Axes, folder: Path) -> None:
 
 
 def _held_out(axes: Axes, folder: Path) -> None:
-    axes.set(title="held-out loss by timestep, relative to the start", xlabel="optimizer step", ylabel="loss / loss at step 0")
+    axes.set(
+        title="held-out loss by timestep, relative to the start",
+        xlabel="optimizer step",
+        ylabel="loss / loss at step 0",
+    )
     rows = read(folder / "validation.csv")
     if not rows:
         axes.text(0.5, 0.5, "no songs held out", ha="center", va="center", transform=axes.transAxes)

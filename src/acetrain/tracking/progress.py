@@ -19,7 +19,9 @@ class TrainingProgress:
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f} · {task.fields[songs]:.1f} songs/s · {task.fields[frames]:.0f} frames/s"),
+            TextColumn(
+                "loss {task.fields[loss]:.4f} · {task.fields[songs]:.1f} songs/s · {task.fields[frames]:.0f} frames/s"
+            ),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),

@@ -56,7 +56,9 @@ def restore(checkpoint: Checkpoint, module: FlowMatching, identity: dict[str, st
     """
     differing = [name for name, value in identity.items() if checkpoint.identity.get(name) != value]
     if differing:
-        raise Failed(f"resume: the checkpoint at step {checkpoint.step} was written with other {' and '.join(differing)}")
+        raise Failed(
+            f"resume: the checkpoint at step {checkpoint.step} was written with other {' and '.join(differing)}"
+        )
     try:
         load_adapter_state(module.dit, checkpoint.adapter)
     except ValueError as error:

@@ -127,7 +127,9 @@ class FlowMatching(LightningModule):
     def _totals(self, seen: Sequence[tuple[Batch, Tensor, Tensor]]) -> Float[Tensor, " total"]:
         """Sums over this rank's songs: loss, songs, frames, padded frames, timestep histogram."""
         real = [(batch, t, losses) for batch, t, losses in seen if batch.weight > 0]
-        loss = sum((losses.double().sum() * batch.weight for batch, _, losses in real), torch.zeros((), device=self.device))
+        loss = sum(
+            (losses.double().sum() * batch.weight for batch, _, losses in real), torch.zeros((), device=self.device)
+        )
         t = torch.cat([t for _, t, _ in real]) if real else torch.zeros(0, device=self.device)
         counts = [
             sum(len(batch.frames) for batch, _, _ in real),

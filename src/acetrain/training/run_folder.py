@@ -91,9 +91,13 @@ class RunFolder:
 
     def _difference(self, stored: Mapping[str, Any]) -> str:
         keys = sorted(key for key in stored.keys() | self.identity.keys() if stored.get(key) != self.identity.get(key))
-        changes = [f"{key} ({_shown(stored.get(key))} there, {_shown(self.identity.get(key))} here)" for key in keys[:3]]
+        changes = [
+            f"{key} ({_shown(stored.get(key))} there, {_shown(self.identity.get(key))} here)" for key in keys[:3]
+        ]
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        return f"out_dir: {self.path} holds a run with other settings: {', '.join(changes)}{more}; choose another out_dir"
+        return (
+            f"out_dir: {self.path} holds a run with other settings: {', '.join(changes)}{more}; choose another out_dir"
+        )
 
 
 def _shown(value: Any) -> str:

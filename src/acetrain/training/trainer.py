@@ -48,7 +48,15 @@ class TrainerOption:
     """Recompute activations in the backward pass: less memory, about a third more time, the same gradients."""
 
     def __post_init__(self) -> None:
-        for key in ("devices", "nodes", "checkpoint_every", "keep", "validate_every", "validation_quantiles", "max_bad_steps"):
+        for key in (
+            "devices",
+            "nodes",
+            "checkpoint_every",
+            "keep",
+            "validate_every",
+            "validation_quantiles",
+            "max_bad_steps",
+        ):
             require(getattr(self, key) >= 1, f"trainer.{key}", "at least 1", getattr(self, key))
         require(self.clip > 0, "trainer.clip", "above 0", self.clip)
 

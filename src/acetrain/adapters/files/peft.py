@@ -121,7 +121,9 @@ def _read_weights(path: Path) -> "dict[str, Tensor]":
         raise Refused(f"adapter_path: {path} cannot be read as safetensors ({error})") from error
     foreign = [name for name in tensors if not name.startswith(PREFIX) or ".lora_" not in name]
     if foreign or not tensors:
-        raise Refused(f"adapter_path: {path}: {foreign[0] if foreign else 'nothing'!r} is no LoRA tensor of a PEFT file")
+        raise Refused(
+            f"adapter_path: {path}: {foreign[0] if foreign else 'nothing'!r} is no LoRA tensor of a PEFT file"
+        )
     return {diffusers(name.removeprefix(PREFIX)): tensor.float() for name, tensor in tensors.items()}
 
 

@@ -1,0 +1,83 @@
+"""The hash of the encoding weights: what changes it, and what does not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from acetrain.acestep.weights import hash_weights, stamps
+from acetrain.errors import Refused
+from acetrain.tensorfile import read_header
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, tiny) -> Path:
+    return Path(shutil.copytree(tiny.folder(), tmp_path / "checkpoint"))
+
+
+def test_place_and_parts_do_not_change_it(checkpoint: Path, tiny) -> None:
+    assert hash_weights(checkpoint) == hash_weights(tiny.folder())
+    whole = checkpoint / "vae" / WEIGHTS
+    tensors = load_file(whole)
+    parts = {"a.safetensors": sorted(tensors)[::2], "b.safetensors": sorted(tensors)[1::2]}
+    for part, names in parts.items():
+        save_file({name: tensors[name] for name in names}, whole.with_name(part), metadata={"format": "pt"})
+    index = {"weight_map": {name: part for part, names in parts.items() for name in names}}
+    whole.with_name(f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    whole.unlink()
+    assert hash_weights(checkpoint) == hash_weights(tiny.folder())
+    assert len(stamps(checkpoint)) == 4
+    whole.with_name("a.safetensors").unlink()
+    with pytest.raises(Refused, match=r"a.safetensors is missing"):
+        hash_weights(checkpoint)
+
+
+@pytest.mark.parametrize("component", ["vae", "condition_encoder", "text_encoder"])
+@pytest.mark.parametrize("change", ["value", "name", "dtype"])
+def test_any_encoding_tensor_changes_it(checkpoint: Path, component: str, change: str) -> None:
+    before, remembered = hash_weights(checkpoint), stamps(checkpoint)
+    file = next((checkpoint / component).glob("*.safetensors"))
+    tensors = load_file(file)
+    name = sorted(tensors)[0]
+    tensor = tensors.pop(name)
+    if change == "value":
+        tensor.view(-1)[0] += 1
+    elif change == "dtype":
+        tensor = tensor.to(torch.float64)
+    save_file(tensors | {name + "x" * (change == "name"): tensor}, file)
+    assert hash_weights(checkpoint) != before and stamps(checkpoint) != remembered
+
+
+def test_other_components_do_not_matter(checkpoint: Path, tiny) -> None:
+    shutil.rmtree(checkpoint / "transformer")
+    assert hash_weights(checkpoint) == hash_weights(tiny.folder())
+
+
+@pytest.mark.parametrize("keep", [0, 7, 200, -1])
+def test_a_file_cut_short_is_refused(checkpoint: Path, keep: int) -> None:
+    file = checkpoint / "vae" / WEIGHTS
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(Refused, match=f"model: {file} cannot be read"):
+        hash_weights(checkpoint)
+
+
+def test_a_missing_component_is_refused(checkpoint: Path) -> None:
+    shutil.rmtree(checkpoint / "vae")
+    with pytest.raises(Refused, match=f"model: {checkpoint / 'vae' / WEIGHTS} is missing"):
+        stamps(checkpoint)
+
+
+def test_headers_say_what_safetensors_says(tmp_path: Path) -> None:
+    tensors = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(4, dtype=torch.bfloat16)}
+    save_file(tensors, tmp_path / "x.safetensors", metadata={"key": "välue"})
+    header = read_header(tmp_path / "x.safetensors")
+    assert header.metadata == {"key": "välue"}
+    data = (tmp_path / "x.safetensors").read_bytes()
+    stored = header.tensors["b"]
+    assert (stored.dtype, stored.shape, header.tensors["a"].dtype) == ("F32", (2, 3), "BF16")
+    assert data[stored.start : stored.start + stored.length] == tensors["b"].numpy().tobytes()

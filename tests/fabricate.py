@@ -1,0 +1,81 @@
+"""Caches of random songs and modules over the tiny base: what a test of training needs, without preprocessing."""
+
+from pathlib import Path
+
+import torch
+
+from acetrain.acestep.load import Base, load_base
+from acetrain.acestep.model import EMBEDDED, Tiny
+from acetrain.acestep.names import linear_layers
+from acetrain.acestep.weights import hash_weights, stamps
+from acetrain.adapters.adapter import LoRA
+from acetrain.adapters.targets import Targets
+from acetrain.data.cache import CachedSong, Fingerprint
+from acetrain.data.store import Store, path_of
+from acetrain.flow.loss import Mse
+from acetrain.flow.timesteps import Acestep
+from acetrain.training.module import FlowMatching, Recipe
+from acetrain.training.optimizer import AdamW
+from acetrain.training.schedule import Constant
+
+MODEL = Tiny(variant="tiny", path="", steps=8, shift=1.0, guidance=1.0)
+CHANNELS = MODEL.config("transformer")["audio_acoustic_hidden_dim"]
+WIDTH = MODEL.config("condition_encoder")["hidden_size"]
+
+
+def song(frames: int, tokens: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random latents and condition."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(frames, CHANNELS, generator=draw), torch.randn(tokens, WIDTH, generator=draw)
+
+
+def base() -> Base:
+    """The tiny base in fp32."""
+    return load_base(MODEL, torch.float32)
+
+
+def attached(dropout: float = 0.0, rank: int = 4, include: tuple[str, ...] = ("self_attn", "cross_attn")) -> Base:
+    """The tiny base with a LoRA whose B is no longer zero."""
+    loaded = base()
+    names = Targets(list(include), []).select(linear_layers(MODEL.config("transformer")))
+    LoRA(rank, 2.0 * rank, dropout).attach(loaded.dit, names, seed=0)
+    draw = torch.Generator().manual_seed(1)
+    for name, parameter in loaded.dit.named_parameters():
+        if "lora_B" in name:
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=draw)
+    return loaded
+
+
+def module(loaded: Base, condition_dropout: float = 0.15, total_steps: int = 10) -> FlowMatching:
+    """A training module over `loaded`."""
+    adamw = AdamW(1e-3, 0.9, 0.999, 1e-8, 0.01)
+    recipe = Recipe(Acestep(-0.4, 1.0), Mse(), adamw, Constant(0), condition_dropout, 1.0, 3, 0)
+    return FlowMatching(loaded, recipe, total_steps).train()
+
+
+def cache(folder: Path, songs: int) -> Path:
+    """Write a cache of `songs` random songs, 100 to 220 frames each, as if encoded by the tiny base."""
+    fingerprint = Fingerprint(
+        variant="tiny",
+        weights=hash_weights(EMBEDDED),
+        weights_files=stamps(EMBEDDED),
+        template="random",
+        timbre="silence",
+        precision="fp32",
+        seed=0,
+        latent_channels=CHANNELS,
+        condition_width=WIDTH,
+        frame_rate=25.0,
+        sample_rate=16000,
+    )
+    store = Store(folder, fingerprint)
+    rows = []
+    for index in range(songs):
+        latents, condition = song(100 + 53 * index % 121, 40 + 17 * index % 41, seed=index)
+        name = f"song{index}.wav"
+        lengths = len(latents), len(condition), len(latents) / 25
+        row = CachedSong(name, path_of(name), *lengths, audio=f"{index}" * 64, text="0" * 64)
+        store.add(row, latents, condition)
+        rows.append(row)
+    store.finish(rows)
+    return folder
