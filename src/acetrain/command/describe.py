@@ -1,0 +1,112 @@
+"""Pages of text on jobs, groups and options: what there is, its types, values and meaning."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from acetrain.command.docs import field_docs, summary
+from acetrain.composition.job import Composed, Composer
+from acetrain.composition.layers import layered
+from acetrain.composition.sources import RECIPES, Sources
+from acetrain.composition.types import hints, named
+from acetrain.errors import Refused, nearest
+from acetrain.schemas import GROUPS, JOBS
+
+
+def anything(what: str, sources: Sources) -> str:
+    """The page on a group, an option (`adapter=lora`) or a job, or on all groups for an empty `what`.
+
+    Raises Refused for anything else, naming the nearest.
+    """
+    if not what:
+        return overview(sources)
+    group, _, option = what.partition("=")
+    if group in GROUPS and option:
+        return option_page(group, option, sources)
+    if group in GROUPS:
+        return group_page(group, sources)
+    if what in JOBS:
+        return job_page(Composer(what, sources).compose([]), sources)
+    raise Refused(f"what: must be a group, an option (group=option) or a job, got {what!r}; {nearest(what, [*GROUPS, *JOBS])}")
+
+
+def overview(sources: Sources) -> str:
+    """Every group with its options, every job, and how to see more."""
+    lines = ["groups", *_table({group: " ".join(sources.options(group)) for group in GROUPS})]
+    lines += ["", "jobs", *_table({job: summary(schema) for job, schema in JOBS.items()})]
+    lines += ["", "acetrain explain GROUP, acetrain explain GROUP=OPTION or acetrain explain JOB says more"]
+    return "\n".join(lines)
+
+
+def group_page(group: str, sources: Sources) -> str:
+    """A group's options, each with its keys."""
+    return "\n\n".join(option_page(group, option, sources) for option in sources.options(group))
+
+
+def option_page(group: str, option: str, sources: Sources) -> str:
+    """An option's meaning, file, and keys."""
+    options = sources.options(group)
+    if option not in options:
+        raise Refused(f"{group}: there is no option {option!r}; {nearest(option, options)}")
+    config, _ = layered(sources, f"{group}/{option}", [])
+    node = config[group]
+    schema = OmegaConf.get_type(node)
+    assert isinstance(schema, type)
+    lines = [f"{group}={option}: {summary(schema)}", f"  {options[option]}"]
+    return "\n".join([*lines, *_keys(node, f"{group}.")])
+
+
+def job_page(composed: Composed, sources: Sources) -> str:
+    """A job's groups with their options, and the keys of the job and of its current choices."""
+    schema = JOBS[composed.job]
+    lines = [summary(schema), "", "keys (key=value)", *_keys(composed.config, "")]
+    groups = {
+        group: " ".join(f"{option}*" if option == composed.choices.get(group) else option for option in options)
+        for group in hints(schema)
+        if group in GROUPS and (options := sources.options(group))
+    }
+    if groups:
+        lines += ["", "groups (group=option, * the current choice)", *_table(groups)]
+    if groups and (recipes := {group: " ".join(sources.recipes(group)) for group in RECIPES}):
+        lines += ["", "files that change any key", *_table(recipes)]
+    for group, option in composed.choices.items():
+        node = composed.config[group]
+        choice = OmegaConf.get_type(node)
+        assert isinstance(choice, type)
+        lines += ["", f"{group}={option}: {summary(choice)}", *_keys(node, f"{group}.")]
+    return "\n".join(lines)
+
+
+def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
+    owner = OmegaConf.get_type(node)
+    assert isinstance(owner, type)
+    docs = field_docs(owner)
+    for name, hint in hints(owner).items():
+        if name in GROUPS:
+            continue
+        yield f"  {prefix}{name}: {named(hint)}{_value(node, name)}"
+        yield from textwrap.wrap(docs.get(name, ""), 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+
+
+def _value(node: DictConfig, name: str) -> str:
+    if OmegaConf.is_missing(node, name):
+        return " (must be given)"
+    value: Any = OmegaConf.to_container(node, resolve=False, enum_to_str=True)
+    assert isinstance(value, dict)
+    return f" = {_shown(value[name])}"
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(_shown(item) for item in value)}]"
+    return '""' if value == "" else str(value)
+
+
+def _table(rows: dict[str, str]) -> Iterator[str]:
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        yield f"  {name:<{width}}  {text}"

@@ -1,0 +1,127 @@
+"""What Hydra, OmegaConf and YAML complain of, as one refusal: which key or file, which rule, which value, what is near."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
+
+from acetrain.composition.sources import Sources
+from acetrain.composition.types import hints, rule
+from acetrain.errors import Refused, nearest
+from acetrain.schemas import GROUPS
+
+
+def shown(file: Path) -> str:
+    """A file as a reader finds it: below the working directory without it, else whole."""
+    working = Path.cwd()
+    return str(file.relative_to(working) if file.is_relative_to(working) else file)
+
+
+def loaded(file: Path) -> DictConfig:
+    """The mapping in a YAML file, not resolved. Raises Refused, naming the file and line."""
+    try:
+        node = OmegaConf.load(file)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise Refused(f"{shown(file)}: {_unreadable(error)}") from error
+    if not isinstance(node, DictConfig):
+        raise Refused(f"{shown(file)}: must be a mapping of keys to values")
+    return node
+
+
+def about_layers(error: Exception, sources: Sources, recipes: Mapping[str, Path]) -> Refused:
+    """The refusal for an error met while the files of a configuration were laid over each other."""
+    if isinstance(error, YAMLError | UnicodeDecodeError):
+        return Refused(f"{_file_of(error, sources)}: {_unreadable(error)}")
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error, recipes)
+    named = re.match(r"In '([^']+)'", str(error))
+    file = named and (recipes.get(named[1]) or sources.file(named[1]))
+    where = f"{shown(file)}: " if file else ""
+    inner = next((one for one in _chain(error) if isinstance(one, OmegaConfBaseException)), None)
+    if inner is None:
+        return Refused(where + _without_place(str(error)))
+    return Refused(where + about_value(inner))
+
+
+def about_value(error: OmegaConfBaseException, key: str = "", hint: Any = None) -> str:
+    """What is wrong with a key's value; `key` and `hint`, its type, where the error does not know them."""
+    key = key or error.full_key or ""
+    owner = error.object_type
+    if isinstance(error, ConfigKeyError | ConfigAttributeError) and owner is not None:
+        return _unknown(key, owner)
+    message = str(error).splitlines()[0]
+    if hint is None and isinstance(owner, type) and isinstance(error.key, str):
+        hint = hints(owner).get(error.key) if hasattr(owner, "__dataclass_fields__") else None
+    value = re.match(r"Value '(.*)' of type|.*[Vv]alue: (.*)$|Invalid value '(.*)', expected", message)
+    if value and hint is not None:
+        got = next(group for group in value.groups() if group is not None)
+        return f"{key}: must be {rule(hint)}, got {got!r}"
+    return f"{key}: {message}" if key else message
+
+
+def _unknown(key: str, owner: Any) -> str:
+    if owner in _abstract():
+        group = _abstract()[owner]
+        schemas = ", ".join(GROUPS[group])
+        return (
+            f"{key}: {group} has no schema here; an option's file starts with one:\n"
+            f"defaults: [/schema/{group}@_here_: NAME, _self_], NAME being one of {schemas}"
+        )
+    parent, _, name = key.rpartition(".")
+    close = nearest(name, hints(owner) if hasattr(owner, "__dataclass_fields__") else ())
+    return f"{key}: there is no such key{f' in {parent}' if parent else ''} ({owner.__name__}); {close}"
+
+
+def _abstract() -> dict[type, str]:
+    """The classes that options of a group derive from, which are no option themselves, and their group."""
+    found: dict[type, str] = {}
+    for group, schemas in GROUPS.items():
+        for schema in schemas.values():
+            found |= {base: group for base in schema.__mro__[1:-1] if base not in schemas.values()}
+    return found
+
+
+def _missing_option(error: MissingConfigException, recipes: Mapping[str, Path]) -> Refused:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    asked = [shown(file) for file in recipes.values() if re.search(rf"\b{re.escape(option)}\b", file.read_text())]
+    place = re.match(r"In '([^']+)'", str(error))
+    source = asked[0] if asked else f"conf/{place[1]}.yaml" if place else "the defaults"
+    return Refused(f"{source}: {group}: there is no option '{option}'; {nearest(option, error.options or ())}")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _without_place(message: str) -> str:
+    return re.sub(r"^In '[^']+': ", "", message).splitlines()[0]
+
+
+def _unreadable(error: Exception) -> str:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1} is not YAML: {error.problem}"
+    if isinstance(error, UnicodeDecodeError):
+        return "must be UTF-8 text"
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    return str(error).splitlines()[0]
+
+
+def _file_of(error: Exception, sources: Sources) -> str:
+    """The file that could not be read; an error of the decoder does not name it."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        return shown(Path(error.problem_mark.name))
+    for folder in sources.conf():
+        for file in sorted(folder.rglob("*.yaml")):
+            try:
+                file.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                return shown(file)
+    return "conf"

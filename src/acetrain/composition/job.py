@@ -1,0 +1,164 @@
+"""From the name of a job and the changes asked for to the typed job."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from acetrain.composition import complaints, recipes
+from acetrain.composition.layers import layered
+from acetrain.composition.overrides import Override
+from acetrain.composition.sources import RECIPES, Sources
+from acetrain.composition.types import hints, is_text, rule
+from acetrain.errors import Refused, nearest
+from acetrain.schemas import GROUPS, JOBS
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A job's configuration, every key typed, and the option chosen in each group."""
+
+    job: str
+    config: DictConfig
+    choices: Mapping[str, str]
+
+    def build(self) -> Any:
+        """The live job. Raises Refused where a value is missing, cannot be resolved, or breaks its dataclass's rule."""
+        for key in sorted(OmegaConf.missing_keys(self.config)):
+            raise Refused(self._wanted(key))
+        try:
+            job = OmegaConf.to_object(self.config)
+        except OmegaConfBaseException as error:
+            raise Refused(complaints.about_value(error)) from error
+        vars(job)["choices"] = dict(self.choices)
+        return job
+
+    def _wanted(self, key: str) -> str:
+        parent, _, name = key.rpartition(".")
+        owner = OmegaConf.get_type(self.config, parent or None)
+        hint = hints(owner)[name]
+        if key in GROUPS:
+            return f"{key}: an option must be chosen, such as {key}={next(iter(GROUPS[key]))}"
+        return f"{key}: must be given, {rule(hint)}: {key}=..."
+
+
+@dataclass
+class Composer:
+    """Composes configurations of one job; what they have in common is read once."""
+
+    job: str
+    sources: Sources
+    _layered: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = field(default_factory=dict)
+
+    def compose(self, overrides: Sequence[Override]) -> Composed:
+        """The job's configuration with `overrides`, the last of a key winning.
+
+        Raises Refused for unknown keys and options, values of the wrong type, and files that are not as they must be.
+        """
+        choices = {override.key: override for override in overrides if self.is_group(override.key)}
+        config, chosen = self._base(tuple(choices.values()))
+        for override in overrides:
+            if override.key not in choices:
+                assign(config, override)
+        return Composed(self.job, config, chosen)
+
+    def is_group(self, key: str) -> bool:
+        """Whether `key=NAME` chooses an option of this job, rather than giving a value."""
+        return key in RECIPES or key in self.groups()
+
+    def groups(self) -> list[str]:
+        """The groups that this job has a choice in."""
+        return [name for name in hints(JOBS[self.job]) if name in GROUPS]
+
+    def _base(self, choices: tuple[Override, ...]) -> tuple[DictConfig, dict[str, str]]:
+        files: dict[str, Path] = {}
+        choose = partial(self._choice, files=files)
+        overrides = tuple(choose(choice) for choice in choices)
+        if overrides not in self._layered:
+            self._layered[overrides] = layered(self.sources, self.job, overrides, files)
+        config, chosen = self._layered[overrides]
+        self._check_schemas(config, chosen)
+        return copy.deepcopy(config), {group: chosen[group] for group in self.groups() if chosen.get(group)}
+
+    def _choice(self, override: Override, files: dict[str, Path]) -> str:
+        """The choice as Hydra reads it, after a look at whether there is such an option."""
+        group = override.key
+        named = override.value(text=False)
+        names = named if isinstance(named, list) and group == "experiment" else [named]
+        if group in RECIPES:
+            if named in (None, ""):
+                return f"{group}=null"
+            found = [recipes.store(self.sources, group, _name(group, name)) for name in names]
+            for file in found:
+                files.update(file)
+            stored = [next(iter(file)).removeprefix(f"{group}/") for file in found]
+            return f"{group}={stored[0]}" if len(stored) == 1 else f"{group}=[{','.join(stored)}]"
+        options = self.sources.options(group)
+        if _name(group, named) not in options:
+            raise Refused(f"{group}: there is no option {named!r}; {nearest(named, options)}")
+        return f"{group}={named}"
+
+    def _check_schemas(self, config: DictConfig, chosen: Mapping[str, Any]) -> None:
+        """Refuse an option whose file names no schema and sets no key, so that nothing else tells."""
+        for group in self.groups():
+            if OmegaConf.is_missing(config, group):
+                continue
+            if OmegaConf.get_type(config, group) not in GROUPS[group].values():
+                file = self.sources.file(f"{group}/{chosen[group]}")
+                raise Refused(
+                    f"{complaints.shown(file) if file else group}: must start with its schema, the default "
+                    f"`/schema/{group}@_here_: NAME`, NAME being one of {', '.join(GROUPS[group])}"
+                )
+
+
+def assign(config: DictConfig, override: Override) -> None:
+    """Change one key of `config`. Raises Refused if there is no such key or the value is not of its type."""
+    parent, _, name = override.key.rpartition(".")
+    node = _descend(config, parent, override.key)
+    hint = _hint(node, name, override.key)
+    value = override.value(is_text(hint))
+    try:
+        OmegaConf.update(config, override.key, value, merge=True, force_add=isinstance(node, DictConfig))
+    except OmegaConfBaseException as error:
+        inner = error.full_key or override.key
+        known = hint if inner == override.key else None
+        raise Refused(complaints.about_value(error, inner, known)) from error
+
+
+def _descend(config: DictConfig, path: str, key: str) -> DictConfig | ListConfig:
+    node: Any = config
+    done = ""
+    for name in path.split(".") if path else []:
+        _hint(node, name, key)
+        node = node[int(name)] if isinstance(node, ListConfig) else node[name]
+        done = f"{done}.{name}" if done else name
+        if not isinstance(node, DictConfig | ListConfig):
+            raise Refused(f"{key}: there is no such key; {done} is a value, not a group")
+    return node
+
+
+def _hint(node: DictConfig | ListConfig, name: str, key: str) -> Any:
+    """The type of `node`'s key `name`. Raises Refused if there is none."""
+    owner = OmegaConf.get_type(node)
+    if isinstance(owner, type) and hasattr(owner, "__dataclass_fields__"):
+        if name in hints(owner):
+            return hints(owner)[name]
+        parent = key.rpartition(".")[0]
+        raise Refused(
+            f"{key}: there is no such key{f' in {parent}' if parent else ''} ({owner.__name__}); "
+            f"{nearest(name, hints(owner))}"
+        )
+    if isinstance(node, ListConfig) and not (name.isdecimal() and int(name) < len(node)):
+        raise Refused(f"{key}: must be one of the list's {len(node)} positions, counted from 0, got {name!r}")
+    return Any
+
+
+def _name(group: str, named: Any) -> str:
+    if not isinstance(named, str):
+        raise Refused(f"{group}: must be the name of an option, got {named!r}; {nearest(str(named), ())}")
+    return named

@@ -1,0 +1,56 @@
+"""Hydra's part: option files laid over their schemas, found on the sources' search path."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from acetrain.composition import complaints
+from acetrain.composition.overrides import literal, quoted
+from acetrain.composition.sources import Sources
+from acetrain.schemas import GROUPS, JOBS
+
+
+@contextmanager
+def opened(sources: Sources) -> Iterator[list[str]]:
+    """Hydra on the sources' search path; yields the overrides that every composition there starts with."""
+    _store_schemas()
+    first, *rest = sources.conf()
+    paths = ",".join(quoted(literal(f"file://{folder}")) for folder in rest)
+    with initialize_config_dir(str(first), version_base="1.3", job_name="acetrain"):
+        yield [f"hydra.searchpath=[{paths}]"]
+
+
+def layered(
+    sources: Sources, config: str, overrides: Sequence[str], recipes: Mapping[str, Path] | None = None
+) -> tuple[DictConfig, dict[str, Any]]:
+    """The configuration `config` (`train`, `adapter/lora`), typed, and the choice made in each group.
+
+    `recipes` are the files behind those of its layers that are stored in memory, for messages. Raises Refused for
+    whatever is wrong with a layer.
+    """
+    with opened(sources) as first:
+        try:
+            whole = compose(config, [*first, *overrides], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+            raise complaints.about_layers(error, sources, recipes or {}) from error
+        choices = dict(whole.hydra.runtime.choices)
+        with open_dict(whole):
+            del whole["hydra"]
+        return whole, choices
+
+
+def _store_schemas() -> None:
+    store = ConfigStore.instance()
+    for job, schema in JOBS.items():
+        store.store(group="schema", name=job, node=schema, package="_global_")
+    for group, schemas in GROUPS.items():
+        for name, schema in schemas.items():
+            store.store(group=f"schema/{group}", name=name, node=schema)

@@ -1,0 +1,56 @@
+"""Experiments and sweeps: files outside conf/ that change any key of a job, and the grid of a sweep."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from acetrain.composition import complaints
+from acetrain.composition.sources import RECIPES, Sources
+from acetrain.errors import Refused
+
+
+def store(sources: Sources, group: str, name: str) -> dict[str, Path]:
+    """Make the recipe `group=name` known to Hydra, and those that its defaults list starts from.
+
+    Returns Hydra's name of each, the asked one first, with its file. Raises Refused, naming the file.
+    """
+    file = sources.recipe(group, name)
+    node = _loaded(group, file)
+    known = name in sources.recipes(group)
+    folder, _, stem = f"{group}/{name if known else re.sub(r'[^A-Za-z0-9]', '_', name)}".rpartition("/")
+    ConfigStore.instance().store(group=folder, name=stem, node=node, package="_global_")
+    files = {f"{folder}/{stem}": file}
+    for entry in node.get("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            base = entry.removeprefix(f"/{group}/")
+            if base == name:
+                raise Refused(f"{complaints.shown(file)}: defaults: must not name the file itself")
+            files |= store(sources, group, base)
+    return files
+
+
+def grid(sources: Sources, name: str) -> Mapping[str, Any]:
+    """The grid of a sweep: key -> list of values, or text in Hydra's sweep grammar. Raises Refused, naming the file."""
+    file = sources.recipe("sweep", name)
+    cells = complaints.loaded(file).get("grid")
+    plain = OmegaConf.to_container(cells, resolve=False) if OmegaConf.is_config(cells) else cells
+    where = f"{complaints.shown(file)}: grid"
+    if not isinstance(plain, dict) or not plain:
+        raise Refused(f"{where}: must be a mapping of keys to lists of values, such as `adapter.rank: [8, 16]`, got {plain!r}")
+    for key, values in plain.items():
+        if not isinstance(values, list | str) or not values:
+            raise Refused(f"{where}.{key}: must be a list of values, got {values!r}")
+    return {str(key): values for key, values in plain.items()}
+
+
+def _loaded(group: str, file: Path) -> DictConfig:
+    node = complaints.loaded(file)
+    if "hydra" in node:
+        raise Refused(f"{complaints.shown(file)}: hydra: must not be set in {RECIPES[group]}/; give it on the command line")
+    if group == "sweep":
+        node.pop("grid", None)
+    return node

@@ -1,0 +1,47 @@
+"""The tables of what can be chosen: a job is one line, a schema of an option group is one line."""
+
+from collections.abc import Mapping
+
+from acetrain.acestep.model import Model, Tiny
+from acetrain.adapters.adapter import LoRA
+from acetrain.adapters.targets import Targets
+from acetrain.data.option import Data
+from acetrain.flow.loss import Mse
+from acetrain.flow.timesteps import Acestep, Discrete, Uniform
+from acetrain.jobs.explain import Explain
+from acetrain.jobs.generate import Generate
+from acetrain.jobs.preprocess import Preprocess
+from acetrain.jobs.synthesize import Synthesize
+from acetrain.jobs.train import Train
+from acetrain.tracking.logger import Csv, Wandb
+from acetrain.training.optimizer import AdamW
+from acetrain.training.precision import Precision
+from acetrain.training.schedule import Constant, Cosine
+from acetrain.training.trainer import TrainerOption
+
+JOBS: Mapping[str, type] = {
+    "synthesize": Synthesize,
+    "preprocess": Preprocess,
+    "train": Train,
+    "generate": Generate,
+    "explain": Explain,
+}
+"""Job -> the dataclass that is its configuration; `conf/<job>.yaml` holds its defaults."""
+
+PRODUCTS: Mapping[str, str] = {"synthesize": "out_dir", "preprocess": "cache", "train": "out_dir", "generate": "output"}
+"""Job -> the key that names what it writes; no two jobs of a multirun may write the same."""
+
+GROUPS: Mapping[str, Mapping[str, type]] = {
+    "model": {"model": Model, "tiny": Tiny},
+    "adapter": {"lora": LoRA},
+    "targets": {"patterns": Targets},
+    "optimizer": {"adamw": AdamW},
+    "schedule": {"constant": Constant, "cosine": Cosine},
+    "timesteps": {"acestep": Acestep, "uniform": Uniform, "discrete": Discrete},
+    "loss": {"mse": Mse},
+    "precision": {"precision": Precision},
+    "data": {"cached": Data},
+    "trainer": {"trainer": TrainerOption},
+    "logger": {"csv": Csv, "wandb": Wandb},
+}
+"""Group -> schema -> dataclass; the first default of `conf/<group>/<option>.yaml` names the schema."""
