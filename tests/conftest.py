@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from jaxtyping import install_import_hook
+from tones import write_tone
 
 install_import_hook("acetrain", "typechecks.typed")
 
@@ -43,17 +42,6 @@ def pipeline(tiny):
     from acetrain.acestep.load import load_pipeline
 
     return load_pipeline(tiny, torch.float32, "cpu")
-
-
-def write_tone(file: Path, seconds: float, rate: int = 16000, channels: int = 2, subtype: str | None = None) -> None:
-    """A tone with a little noise, and a caption beside it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draw = np.random.default_rng(len(file.name))
-    time = np.arange(round(seconds * rate)) / rate
-    tone = 0.3 * np.sin(2 * np.pi * (220 + 20 * len(file.name)) * time) + 0.02 * draw.standard_normal(len(time))
-    form = "OGG" if file.suffix in (".ogg", ".opus") else None
-    soundfile.write(file, np.repeat(tone[:, None], channels, axis=1), rate, format=form, subtype=subtype)
-    file.with_name(file.stem + ".caption.txt").write_text(f"a tone called {file.stem}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,202 @@
+"""Scanning: which files are songs, what stands beside them, and every fault by file."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from acetrain.data.faults import SHOWN, Fault, report
+from acetrain.data.prompt import INSTRUMENTAL
+from acetrain.data.songs import scan
+from acetrain.errors import Refused
+
+
+def song(folder: Path, name: str, caption: str | None = "a song") -> Path:
+    """An audio file as far as scanning is concerned."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"audio")
+    if caption is not None:
+        file.with_name(file.stem + ".caption.txt").write_text(caption, encoding="utf-8")
+    return file
+
+
+def faults(folder: Path) -> dict[str, str]:
+    return {fault.file: fault.what for fault in scan(folder).faults}
+
+
+def test_songs_come_in_order_of_name(songs_folder: Path) -> None:
+    found = scan(songs_folder)
+    assert [song.name for song in found.songs] == [
+        "a.mp3",
+        "a.wav",
+        "b.flac",
+        "c.ogg",
+        "sub/d e.opus",
+        "sub/é [x], y.wav",
+    ]
+    assert found.faults == []
+    assert all(song.audio == songs_folder / song.name for song in found.songs)
+
+
+def test_json_wins_over_the_caption_file(songs_folder: Path) -> None:
+    prompts = {song.name: song.prompt for song in scan(songs_folder).songs}
+    rich = prompts["b.flac"]
+    assert (rich.caption, rich.bpm, rich.keyscale, rich.timesignature) == ("from json", 97, "F# minor", "3")
+    assert (rich.lyrics, rich.language) == ("[verse]\n바다, 바다", "ko")
+    plain = prompts["sub/d e.opus"]
+    assert (plain.caption, plain.lyrics, plain.bpm) == ("a tone called d e", INSTRUMENTAL, None)
+
+
+def test_a_json_without_a_caption_leaves_the_caption_file(tmp_path: Path) -> None:
+    song(tmp_path, "a.wav", "from text")
+    (tmp_path / "a.json").write_text('{"caption": null, "bpm": 99}')
+    prompt = scan(tmp_path).songs[0].prompt
+    assert (prompt.caption, prompt.bpm) == ("from text", 99)
+
+
+def test_dots_marks_and_case_in_names_and_texts(tmp_path: Path) -> None:
+    song(tmp_path, "my.song.v2.WAV", "\ufeffcaption\r\nline")
+    (tmp_path / "my.song.v2.lyrics.txt").write_bytes(b"[verse]\r\nla")
+    found = scan(tmp_path).songs
+    assert [(item.name, item.prompt.caption, item.prompt.lyrics) for item in found] == [
+        ("my.song.v2.WAV", "caption\nline", "[verse]\nla")
+    ]
+
+
+def test_hidden_files_and_other_files_are_not_songs(tmp_path: Path) -> None:
+    song(tmp_path, "a.wav")
+    song(tmp_path, "._a.wav")
+    song(tmp_path, ".trash/b.wav")
+    (tmp_path / "cover.jpg").write_bytes(b"")
+    (tmp_path / "cache" / "songs").mkdir(parents=True)
+    (tmp_path / "cache" / "songs" / "a-1.safetensors").write_bytes(b"")
+    assert [item.name for item in scan(tmp_path).songs] == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "content", "message"),
+    [
+        (".caption.txt", b"\xff\xfe", "a.caption.txt is not UTF-8"),
+        (".lyrics.txt", b"\xe9t\xe9", "a.lyrics.txt is not UTF-8"),
+        (".json", b'{"bpm": 20}', "bpm: must be a number from 30 to 300, got 20"),
+        (".json", b'{"bpm": ', "a.json: Expecting value"),
+        (".json", b'["caption"]', "a.json: not a JSON object"),
+        (".json", b'{"keyscal": "C major"}', "a.json: unknown key 'keyscal'; nearest: keyscale"),
+        (".json", b'{"caption": 7}', "caption: must be text, got 7"),
+    ],
+)
+def test_a_broken_sidecar_is_a_fault(tmp_path: Path, sidecar: str, content: bytes, message: str) -> None:
+    song(tmp_path, "a.wav")
+    (tmp_path / f"a{sidecar}").write_bytes(content)
+    assert faults(tmp_path)["a.wav"].startswith(message)
+
+
+def test_keys_of_other_tools_are_left_alone(tmp_path: Path) -> None:
+    song(tmp_path, "a.wav")
+    (tmp_path / "a.json").write_text('{"genre": "pop", "duration": 12, "id": "x", "title": null}')
+    assert not scan(tmp_path).faults
+
+
+def test_every_fault_of_every_song_is_found(tmp_path: Path) -> None:
+    song(tmp_path, "good.wav")
+    song(tmp_path, "silent.wav", caption=None)
+    song(tmp_path, "blank.wav", caption=" \n")
+    song(tmp_path, "phone.m4a")
+    song(tmp_path, "two.wav").with_name("two.json").write_text('{"bpm": 1, "language": "klingon!"}')
+    assert faults(tmp_path) == {
+        "silent.wav": "no caption (write silent.caption.txt)",
+        "blank.wav": "no caption (write blank.caption.txt)",
+        "phone.m4a": ".m4a is not read (convert it to flac)",
+        "two.wav": "language: must be a code like en, ko or unknown, got 'klingon!'",
+    }
+    assert report(scan(tmp_path).faults)[3].startswith(
+        "  two.wav: bpm: must be a number from 30 to 300, got 1; language:"
+    )
+
+
+def test_names_that_cannot_be_written_down_are_a_fault(tmp_path: Path) -> None:
+    song(tmp_path, "a\tb.wav")
+    (tmp_path / os.fsdecode(b"\xff.wav")).write_bytes(b"")
+    assert sorted(faults(tmp_path)) == ["\\udcff.wav", "a\tb.wav"]
+
+
+def test_many_faults_are_counted(tmp_path: Path) -> None:
+    lines = report([Fault(f"{index:03}.wav", "no caption") for index in range(SHOWN + 7)])
+    assert len(lines) == SHOWN + 1 and lines[0] == "  000.wav: no caption" and lines[-1] == "  and 7 more"
+
+
+def test_a_source_without_songs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(Refused, match=r"holds no audio\nread are .aif, .aiff, .flac"):
+        scan(tmp_path)
+    with pytest.raises(Refused, match="none does not exist"):
+        scan(tmp_path / "none")
+    with pytest.raises(Refused, match=r"notes.txt is neither a folder nor a dataset.json"):
+        scan(tmp_path / "notes.txt")
+
+
+def dataset(folder: Path, samples: list, **metadata: object) -> Path:
+    file = folder / "dataset.json"
+    file.write_text(json.dumps({"metadata": {"name": "x", **metadata}, "samples": samples}), encoding="utf-8")
+    return file
+
+
+def test_a_dataset_lists_songs_by_paths_relative_to_it(tmp_path: Path) -> None:
+    song(tmp_path, "audio/b.wav", caption=None)
+    song(tmp_path, "a.flac", caption="not read")
+    samples = [
+        {"audio_path": "audio/b.wav", "caption": "second", "lyrics": "la", "bpm": 100, "genre": "pop", "duration": 9},
+        {
+            "audio_path": "/nowhere/a.flac",
+            "filename": "a.flac",
+            "caption": "first",
+            "lyrics": "la",
+            "is_instrumental": True,
+        },
+    ]
+    found = scan(dataset(tmp_path, samples, custom_tag="", genre_ratio=0))
+    assert found.faults == []
+    assert [(item.name, item.prompt.caption, item.prompt.lyrics) for item in found.songs] == [
+        ("a.flac", "first", INSTRUMENTAL),
+        ("audio/b.wav", "second", "la"),
+    ]
+
+
+def test_faults_of_a_dataset_name_the_sample(tmp_path: Path) -> None:
+    song(tmp_path, "a.wav", caption=None)
+    song(tmp_path, "b.wav", caption=None)
+    song(tmp_path, "c.wav", caption=None)
+    samples = [
+        {"audio_path": "a.wav", "caption": ""},
+        {"audio_path": "none.wav", "caption": "x"},
+        {"audio_path": "a.wav", "caption": "x"},
+        "a.wav",
+        {"filename": "b.wav", "caption": "x", "bpm": "fast"},
+        {"filename": "c.wav", "captoin": "x", "repeat": 3},
+    ]
+    assert faults(dataset(tmp_path, samples)) == {
+        "a.wav": "no caption (of dataset.json, sample 0)",
+        "dataset.json, sample 1": "audio_path 'none.wav' is no file that can be read",
+        "dataset.json, sample 2": "a.wav is listed twice",
+        "dataset.json, sample 3": "audio_path 'a.wav' is no file that can be read",
+        "b.wav": "bpm: must be a number from 30 to 300, got 'fast'",
+        "c.wav": "unknown key 'captoin'; nearest: caption",
+    }
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"samples": 3}', "{", '{"metadata": [], "samples": []}'])
+def test_what_is_not_a_dataset_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(content)
+    with pytest.raises(Refused, match=r"songs: .*x.json"):
+        scan(file)
+
+
+def test_settings_that_are_not_applied_are_refused(tmp_path: Path) -> None:
+    song(tmp_path, "a.wav")
+    sample = {"audio_path": "a.wav", "caption": "x"}
+    with pytest.raises(Refused, match=r"metadata.custom_tag is 'zz', which is not applied"):
+        scan(dataset(tmp_path, [sample], custom_tag="zz"))
+    assert faults(dataset(tmp_path, [sample | {"repeat": 3}])) == {"a.wav": "repeat is not applied"}
