@@ -12,11 +12,11 @@ class Failed(Exception):
     """The job started and could not finish. Exit code 1."""
 
 
-class Interrupted(Exception):
-    """A signal ended the job after it had saved its state. Exit code 128 + the signal's number."""
+class Interrupted(BaseException):
+    """A signal ended the job, and with it the multirun it belongs to. Exit code 128 + the signal's number."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by signal {signum}; the same command goes on from the checkpoint")
+    def __init__(self, signum: int, then: str = "the same command goes on from the checkpoint") -> None:
+        super().__init__(f"stopped by signal {signum}" + (f"; {then}" if then else ""))
         self.signum = signum
 
 
