@@ -51,7 +51,10 @@ def padded(loaded: Base, order: list[int], checkpointing: bool = False) -> torch
         batch.latents[row, frames:] = 7.0
         batch.condition[row, tokens:] = -9.0
     context = text_to_music_context(loaded.silence, batch.latents.shape[1]).expand(len(order), -1, -1)
-    loaded.dit.enable_gradient_checkpointing() if checkpointing else loaded.dit.disable_gradient_checkpointing()
+    if checkpointing:
+        loaded.dit.enable_gradient_checkpointing()
+    else:
+        loaded.dit.disable_gradient_checkpointing()
     return loaded.dit.velocity(batch.latents, TIMES[order], batch.condition, context, batch.frames, batch.tokens)
 
 
@@ -76,7 +79,7 @@ def test_without_our_masks_padding_would_be_heard(loaded: Base, upstream: AceSte
 
 
 def test_recomputed_activations_give_the_same_gradients(loaded: Base) -> None:
-    weight = loaded.dit.layers[0].cross_attn.to_k.weight
+    weight = loaded.dit.get_parameter("layers.0.cross_attn.to_k.weight")
     gradients = []
     for checkpointing in (False, True):
         weight.requires_grad_(True)

@@ -41,7 +41,7 @@ def test_attaching_changes_no_output_and_hits_the_selection(include: list[str]) 
 def test_the_start_depends_on_the_seed_alone() -> None:
     def start(seed: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         loaded = base()
-        loaded.dit.to(dtype)
+        nn.Module.to(loaded.dit, dtype)
         LoRA(4, 8.0, 0.0).attach(loaded.dit, ["layers.0.self_attn.to_q", "layers.1.mlp.up_proj"], seed)
         return adapter_state(loaded.dit)
 

@@ -61,7 +61,7 @@ class MaskedDiT(AceStepTransformer1DModel):
         rotary = self._rotary(hidden)
         for kind, block in zip(self.layer_types, self.layers, strict=True):
             arguments = (hidden, rotary, modulation, masks[kind], condition, across)
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
+            if torch.is_grad_enabled() and self.gradient_checkpointing and self._gradient_checkpointing_func:
                 hidden = self._gradient_checkpointing_func(block, *arguments)
             else:
                 hidden = block(*arguments)

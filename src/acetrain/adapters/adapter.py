@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from acetrain.errors import require
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
+    from peft import LoraConfig
     from torch import nn
 
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Adapter:
     """An adapter type and its size."""
 
-    def peft(self, names: Sequence[str]) -> "PeftConfig":
+    def peft(self, names: Sequence[str]) -> "LoraConfig":
         """The PEFT configuration of this adapter on the modules `names`."""
         raise NotImplementedError
 
@@ -42,7 +42,7 @@ class LoRA(Adapter):
         require(self.alpha > 0, "adapter.alpha", "above 0", self.alpha)
         require(0 <= self.dropout < 1, "adapter.dropout", "in [0, 1)", self.dropout)
 
-    def peft(self, names: Sequence[str]) -> "PeftConfig":
+    def peft(self, names: Sequence[str]) -> "LoraConfig":
         from peft import LoraConfig
 
         return LoraConfig(

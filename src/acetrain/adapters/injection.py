@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from peft import PeftConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
 from acetrain.keyed import seed_of
@@ -13,7 +13,7 @@ NAME = "default"
 """PEFT's name of the one adapter in a model."""
 
 
-def inject(dit: nn.Module, config: PeftConfig, names: Sequence[str], seed: int) -> None:
+def inject(dit: nn.Module, config: LoraConfig, names: Sequence[str], seed: int) -> None:
     """Attach the adapter `config` describes to exactly `names`, initialised from `seed` in fp32 whatever the base's dtype.
 
     Raises RuntimeError if PEFT wrapped other modules than the named ones.
@@ -28,17 +28,23 @@ def inject(dit: nn.Module, config: PeftConfig, names: Sequence[str], seed: int) 
             _initialise_in_fp32(layers[name])
 
 
-def _initialise_in_fp32(layer: BaseTunerLayer) -> None:
+def peft_config(dit: nn.Module) -> LoraConfig:
+    """The configuration that `inject` was given, as PEFT keeps it on the model."""
+    configs: dict[str, LoraConfig] = getattr(dit, "peft_config")  # noqa: B009  (PEFT sets it on any module)
+    return configs[NAME]
+
+
+def _initialise_in_fp32(layer: Linear) -> None:
     """PEFT has drawn in the base's dtype; drawing again in fp32 makes the start independent of the precision."""
     for parameter in layer.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    layer.reset_lora_parameters(NAME, True)  # pyright: ignore[reportCallIssue]
+    layer.reset_lora_parameters(NAME, True)
 
 
-def adapter_layers(dit: nn.Module) -> dict[str, BaseTunerLayer]:
+def adapter_layers(dit: nn.Module) -> dict[str, Linear]:
     """The wrapped modules by name."""
-    return {name: module for name, module in dit.named_modules() if isinstance(module, BaseTunerLayer)}
+    return {name: module for name, module in dit.named_modules() if isinstance(module, Linear)}
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

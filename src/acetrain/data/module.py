@@ -10,6 +10,7 @@ from acetrain.data.cache import Cache, CachedSong
 from acetrain.data.loader import Steps, loader
 from acetrain.data.option import Data
 from acetrain.data.plan import Plan
+from acetrain.training.module import FlowMatching
 
 
 class CachedSongs(LightningDataModule):
@@ -27,4 +28,6 @@ class CachedSongs(LightningDataModule):
             self.cache, self.songs, self.plan, self.option.max_frames, trainer.global_rank, trainer.world_size
         )
         on_gpu = trainer.strategy.root_device.type == "cuda"
-        return loader(steps, trainer.lightning_module.step, self.total_steps, self.option.workers, on_gpu)
+        module = trainer.lightning_module
+        assert isinstance(module, FlowMatching)
+        return loader(steps, module.step, self.total_steps, self.option.workers, on_gpu)

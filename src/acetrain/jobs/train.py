@@ -129,16 +129,17 @@ class Train:
 
     def run(self) -> None:
         """Train until the last step or a signal; what the folder already holds is not trained again."""
-        from lightning.pytorch.utilities import rank_zero_only
-
         from acetrain.training import checkpoint
+        from acetrain.training.replicas import first_rank
 
         self.songs.check_model(self.model)
         newest = max(checkpoint.written(self.folder.path), default=None)
         if newest is not None and checkpoint.step_of(newest) >= self.total_steps:
-            print(f"nothing left to do: {self.folder.path} is at step {checkpoint.step_of(newest)} of {self.total_steps}")
+            print(
+                f"nothing left to do: {self.folder.path} is at step {checkpoint.step_of(newest)} of {self.total_steps}"
+            )
             return
-        if rank_zero_only.rank == 0:
+        if first_rank():
             self.folder.check(may_resume=self.resume is Resume.auto)
             self.folder.claim(repeatable(self))
             self._announce(None if newest is None else checkpoint.step_of(newest))
@@ -146,7 +147,7 @@ class Train:
         self._fit(module, keeper)
         if module.agreed_stop and module.step < self.total_steps:
             raise Interrupted(module.agreed_stop)
-        if rank_zero_only.rank == 0:
+        if first_rank():
             print(f"adapter: {self.folder.path / 'adapter'}\nplot: {self.folder.path / 'loss.png'}")
 
     def _assemble(self) -> "tuple[FlowMatching, Keeper]":
@@ -171,7 +172,11 @@ class Train:
         )
         module = FlowMatching(base, recipe, self.total_steps).train()
         validation = Validation(self.songs, self.split[1], self.trainer.validation_quantiles, self.data.max_frames)
-        identity = {"data": self.songs.digest(), "plan": self.plan.digest(), "settings": signature_of(self.folder.identity)}
+        identity = {
+            "data": self.songs.digest(),
+            "plan": self.plan.digest(),
+            "settings": signature_of(self.folder.identity),
+        }
         every = Every(self.trainer.checkpoint_every, self.trainer.validate_every, self.trainer.keep)
         keeper = Keeper(self.folder.path, identity, validation, self.plan.steps_per_epoch, every, self._saver(module))
         return module, keeper

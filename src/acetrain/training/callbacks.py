@@ -59,7 +59,7 @@ class Keeper(Callback):
         self.signals = stopping(pl_module)
         self.signals.__enter__()
         if self.resumed is not None:
-            pl_module.optimizers().optimizer.load_state_dict(self.resumed.optimizer)
+            pl_module.optimizer.optimizer.load_state_dict(self.resumed.optimizer)
         self._open_tables(pl_module, None if self.resumed is None else pl_module.step)
         if pl_module.step == 0:
             self._validate(pl_module)

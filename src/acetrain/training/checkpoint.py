@@ -37,12 +37,11 @@ class Checkpoint:
 
 def capture(module: FlowMatching, identity: dict[str, str], progress: dict[str, Any]) -> Checkpoint:
     """The state of `module` between two steps."""
-    optimizer = module.optimizers()
     return Checkpoint(
         step=module.step,
         identity=identity,
         adapter=adapter_state(module.dit),
-        optimizer=optimizer.optimizer.state_dict(),
+        optimizer=module.optimizer.optimizer.state_dict(),
         horizon=asdict(module.horizon),
         bad_steps=module.bad_steps,
         progress=progress,

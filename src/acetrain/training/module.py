@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from acetrain.acestep.dit import valid_rows
+from acetrain.acestep.dit import MaskedDiT, valid_rows
 from acetrain.acestep.load import Base, text_to_music_context
 from acetrain.adapters.injection import trainable
 from acetrain.data.batch import Batch
@@ -59,6 +60,10 @@ class StepReport:
 class FlowMatching(LightningModule):
     """Conditional flow matching of an adapter on a frozen DiT. A loader item is one optimizer step."""
 
+    dit: MaskedDiT
+    null_condition: Tensor
+    silence: Tensor
+
     def __init__(self, base: Base, recipe: Recipe, total_steps: int) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -103,7 +108,7 @@ class FlowMatching(LightningModule):
 
     def update(self, seen: Sequence[tuple[Batch, Tensor, Tensor]]) -> None:
         """Sum over ranks, clip, and descend unless something is not finite."""
-        optimizer = self.optimizers()
+        optimizer = self.optimizer
         parameters = list(trainable(self.dit).values())
         sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
@@ -155,6 +160,13 @@ class FlowMatching(LightningModule):
                 f"trainer.max_bad_steps: {self.bad_steps} steps in a row had a non-finite loss or gradient, last with {named}; "
                 "the last good checkpoint is kept; a lower optimizer.lr usually helps"
             )
+
+    @property
+    def optimizer(self) -> LightningOptimizer:
+        """The one optimizer, as Lightning has built it."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The option's optimizer; the step itself applies the schedule."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
@@ -14,6 +15,11 @@ class Replicas(DDPStrategy):
 
     def configure_ddp(self) -> None:
         """Leave the module as it is; every rank has built the same adapter from the same seed."""
+
+
+def first_rank() -> bool:
+    """Whether this process is the one that writes; known before the process group is there."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -58,11 +58,11 @@ def save(dit: "nn.Module", folder: Path, base: str, metadata: Mapping[str, str])
     """Write the DiT's adapter as a PEFT folder under official names; `metadata` goes into the safetensors header."""
     from safetensors.torch import save_file
 
-    from acetrain.adapters.injection import NAME, adapter_layers, adapter_state
+    from acetrain.adapters.injection import NAME, adapter_layers, adapter_state, peft_config
 
     folder.mkdir(parents=True, exist_ok=True)
     weights = {PREFIX + official(name.replace(f".{NAME}", "")): value for name, value in adapter_state(dit).items()}
-    config = copy(dit.peft_config[NAME])  # pyright: ignore[reportIndexIssue]
+    config = copy(peft_config(dit))
     config.base_model_name_or_path = base
     config.inference_mode = True
     config.target_modules = sorted(official(name) for name in adapter_layers(dit))
@@ -91,7 +91,7 @@ def load(dit: "nn.Module", path: Path, scale: float) -> None:
             f"adapter_path: {files.weights}: {len(strangers)} modules are not in the DiT, the first {official(strangers[0])}"
         )
     config = LoraConfig(**_diffusers_config(read_config(files.config)))
-    config.target_modules = set(names)
+    config.target_modules = names
     config.inference_mode = False
     inject(dit, config, names, seed=0)
     try:
@@ -99,7 +99,7 @@ def load(dit: "nn.Module", path: Path, scale: float) -> None:
     except ValueError as error:
         raise Refused(f"adapter_path: {files.weights} does not fit this model: {error}") from error
     for layer in adapter_layers(dit).values():
-        layer.set_scale(NAME, scale)  # pyright: ignore[reportCallIssue]
+        layer.set_scale(NAME, scale)
         layer.requires_grad_(False)
 
 
