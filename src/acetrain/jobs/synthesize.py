@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from acetrain.data.synthesis.names import MIX, NAMES, style_of
 from acetrain.errors import Refused, nearest, require
 
 
@@ -24,13 +25,10 @@ class Synthesize:
     """What the songs follow from; the same seed gives the same files."""
 
     def __post_init__(self) -> None:
-        from acetrain.data.synthesis.styles import MIX, STYLES
-
         require(bool(self.out_dir), "out_dir", "a folder to write the songs to", self.out_dir)
         require(self.count >= 1, "count", "at least 1", self.count)
-        styles = [MIX, *STYLES]
-        if self.style not in styles:
-            raise Refused(f"style: '{self.style}' is no style; {nearest(self.style, styles)}")
+        if self.style not in (MIX, *NAMES):
+            raise Refused(f"style: '{self.style}' is no style; {nearest(self.style, (MIX, *NAMES))}")
         require(self.min_seconds >= 4, "min_seconds", "at least 4", self.min_seconds)
         require(
             self.min_seconds <= self.max_seconds <= 60,
@@ -53,7 +51,6 @@ class Synthesize:
 
         from acetrain.data.synthesis.files import write
         from acetrain.data.synthesis.song import compose
-        from acetrain.data.synthesis.styles import style_of
 
         folder = Path(self.out_dir)
         folder.mkdir(parents=True, exist_ok=True)

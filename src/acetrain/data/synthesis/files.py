@@ -22,7 +22,7 @@ FORMATS = {
 
 
 def write(song: Song, index: int, folder: Path) -> Path:
-    """Write song `index`, in the format whose turn it is, and its sidecars; the sidecars first. Returns the audio's path.
+    """Write song `index` in the format whose turn it is, after its sidecars, and return the audio's path.
 
     The bytes depend on the song and its index alone.
     """

@@ -60,7 +60,7 @@ def saws(cutoff: float, attack: float, release: float) -> Instrument:
 
 def piano(hz: float, seconds: float, rng: np.random.Generator) -> Wave:
     """Struck strings: slightly stretched partials, the higher ones dying first."""
-    number = np.arange(1, 11)
+    number = np.arange(1.0, 11.0)
     ratios = number * np.sqrt(1 + 4e-4 * number**2)
     wave = _partials(hz, seconds + 0.25, ratios, 1 / number**1.3, 0.8 + 0.55 * number)
     return _shaped(wave, seconds, 0.003, 0.25)
@@ -175,7 +175,7 @@ def _step(phase: NDArray[np.float64], hz: float) -> NDArray[np.float64]:
 
 @cache
 def _filter(kind: str, *edges: float) -> NDArray[np.float64]:
-    return butter(2, list(edges) if kind == "band" else edges[0], btype=kind, fs=RATE, output="sos")
+    return np.asarray(butter(2, list(edges) if kind == "band" else edges[0], btype=kind, fs=RATE, output="sos"))
 
 
 def low_pass(edge: float) -> NDArray[np.float64]:

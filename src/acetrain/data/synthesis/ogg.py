@@ -23,7 +23,7 @@ def with_serial(data: bytes, serial: int) -> bytes:
     return bytes(stream)
 
 
-def _checksum(page: bytes) -> int:
+def _checksum(page: bytearray) -> int:
     """CRC-32 with polynomial 0x04c11db7, not reflected, starting from 0."""
     value, table = 0, _table()
     for byte in page:

@@ -140,7 +140,8 @@ def pulse(every: int, velocity: float) -> Player:
             return []
         strong = bar.meter.division
         return [
-            Note(step, 1, 60, velocity * (1.0 if step % strong == 0 else 0.65)) for step in range(0, bar.meter.steps, every)
+            Note(step, 1, 60, velocity * (1.0 if step % strong == 0 else 0.65))
+            for step in range(0, bar.meter.steps, every)
         ]
 
     return play

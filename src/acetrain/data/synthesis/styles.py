@@ -8,9 +8,6 @@ from acetrain.data.synthesis import instruments as sound
 from acetrain.data.synthesis import parts
 from acetrain.data.synthesis.theory import FOUR, SIX, THREE, Meter
 
-MIX = "mix"
-"""Stands for all styles in turn."""
-
 
 @dataclass(frozen=True)
 class Part:
@@ -157,11 +154,3 @@ STYLES: Mapping[str, Style] = MappingProxyType(
     }
 )
 """Every style by name."""
-
-
-def style_of(style: str, index: int) -> str:
-    """The style of song `index`: `style` itself, or for the mix each in turn, a turn later at each round."""
-    if style != MIX:
-        return style
-    names = list(STYLES)
-    return names[(index + index // len(names)) % len(names)]

@@ -27,7 +27,11 @@ def caption(rng: np.random.Generator, style: Style, mode: str, bpm: int, sung: b
     mood = rng.choice(_MOODS[mode])
     tempo = "slow" if bpm < 84 else "mid-tempo" if bpm < 120 else "fast"
     singer = ", with a wordless voice" if sung else ""
-    forms = (f"{colour} {word}, {mood}, {tempo}{singer}", f"{word}: {mood} and {colour}{singer}", f"a {mood}, {colour} {word} piece{singer}")
+    forms = (
+        f"{colour} {word}, {mood}, {tempo}{singer}",
+        f"{word}: {mood} and {colour}{singer}",
+        f"a {mood}, {colour} {word} piece{singer}",
+    )
     return str(rng.choice(forms))
 
 
