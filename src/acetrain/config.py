@@ -15,7 +15,7 @@ def resolved(job: Any) -> dict[str, Any]:
 
 
 def repeatable(job: Any) -> str:
-    """YAML that repeats `job`: an experiment, `acetrain JOB experiment=FILE.yaml`, with every choice and every value."""
+    """YAML that repeats `job` as an experiment, `acetrain JOB experiment=FILE.yaml`: every choice and every value."""
     choices = getattr(job, "choices", {})
     defaults = [{f"override /{group}": option} for group, option in choices.items()]
     return OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **_escaped(resolved(job))}))

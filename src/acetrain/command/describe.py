@@ -1,12 +1,12 @@
 """Pages of text on jobs, groups and options: what there is, its types, values and meaning."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from acetrain.command.docs import field_docs, summary
+from acetrain.composition.docs import field_docs, summary
 from acetrain.composition.job import Composed, Composer
 from acetrain.composition.layers import layered
 from acetrain.composition.sources import RECIPES, Sources
@@ -29,13 +29,15 @@ def anything(what: str, sources: Sources) -> str:
         return group_page(group, sources)
     if what in JOBS:
         return job_page(Composer(what, sources).compose([]), sources)
-    raise Refused(f"what: must be a group, an option (group=option) or a job, got {what!r}; {nearest(what, [*GROUPS, *JOBS])}")
+    raise Refused(
+        f"what: must be a group, an option (group=option) or a job, got {what!r}; {nearest(what, [*GROUPS, *JOBS])}"
+    )
 
 
 def overview(sources: Sources) -> str:
     """Every group with its options, every job, and how to see more."""
-    lines = ["groups", *_table({group: " ".join(sources.options(group)) for group in GROUPS})]
-    lines += ["", "jobs", *_table({job: summary(schema) for job, schema in JOBS.items()})]
+    lines = ["groups", *table({group: " ".join(sources.options(group)) for group in GROUPS})]
+    lines += ["", "jobs", *table({job: summary(schema) for job, schema in JOBS.items()})]
     lines += ["", "acetrain explain GROUP, acetrain explain GROUP=OPTION or acetrain explain JOB says more"]
     return "\n".join(lines)
 
@@ -68,9 +70,9 @@ def job_page(composed: Composed, sources: Sources) -> str:
         if group in GROUPS and (options := sources.options(group))
     }
     if groups:
-        lines += ["", "groups (group=option, * the current choice)", *_table(groups)]
+        lines += ["", "groups (group=option, * the current choice)", *table(groups)]
     if groups and (recipes := {group: " ".join(sources.recipes(group)) for group in RECIPES}):
-        lines += ["", "files that change any key", *_table(recipes)]
+        lines += ["", "files that change any key", *table(recipes)]
     for group, option in composed.choices.items():
         node = composed.config[group]
         choice = OmegaConf.get_type(node)
@@ -106,7 +108,8 @@ def _shown(value: Any) -> str:
     return '""' if value == "" else str(value)
 
 
-def _table(rows: dict[str, str]) -> Iterator[str]:
+def table(rows: Mapping[str, str]) -> Iterator[str]:
+    """Rows of two aligned columns."""
     width = max(map(len, rows))
     for name, text in rows.items():
         yield f"  {name:<{width}}  {text}"

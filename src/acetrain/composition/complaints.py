@@ -1,4 +1,4 @@
-"""What Hydra, OmegaConf and YAML complain of, as one refusal: which key or file, which rule, which value, what is near."""
+"""What Hydra, OmegaConf and YAML complain of, as one refusal: key or file, rule, value, and what is near."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -48,8 +48,8 @@ def about_layers(error: Exception, sources: Sources, recipes: Mapping[str, Path]
     return Refused(where + about_value(inner))
 
 
-def about_value(error: OmegaConfBaseException, key: str = "", hint: Any = None) -> str:
-    """What is wrong with a key's value; `key` and `hint`, its type, where the error does not know them."""
+def about_value(error: OmegaConfBaseException, key: str = "", hint: Any = None, got: Any = None) -> str:
+    """What is wrong with a key's value; `key`, its type `hint` and what it `got` where the error does not know them."""
     key = key or error.full_key or ""
     owner = error.object_type
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and owner is not None:
@@ -58,8 +58,9 @@ def about_value(error: OmegaConfBaseException, key: str = "", hint: Any = None) 
     if hint is None and isinstance(owner, type) and isinstance(error.key, str):
         hint = hints(owner).get(error.key) if hasattr(owner, "__dataclass_fields__") else None
     value = re.match(r"Value '(.*)' of type|.*[Vv]alue: (.*)$|Invalid value '(.*)', expected", message)
-    if value and hint is not None:
+    if value and got is None:
         got = next(group for group in value.groups() if group is not None)
+    if got is not None and hint is not None:
         return f"{key}: must be {rule(hint)}, got {got!r}"
     return f"{key}: {message}" if key else message
 

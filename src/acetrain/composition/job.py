@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from acetrain.composition import complaints, recipes
+from acetrain.composition.docs import field_docs
 from acetrain.composition.layers import layered
 from acetrain.composition.overrides import Override
 from acetrain.composition.sources import RECIPES, Sources
@@ -44,7 +45,7 @@ class Composed:
         hint = hints(owner)[name]
         if key in GROUPS:
             return f"{key}: an option must be chosen, such as {key}={next(iter(GROUPS[key]))}"
-        return f"{key}: must be given, {rule(hint)}: {key}=..."
+        return f"{key}: must be given, {rule(hint)}: {key}=...\n{field_docs(owner).get(name, '')}"
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Composer:
             return f"{group}={stored[0]}" if len(stored) == 1 else f"{group}=[{','.join(stored)}]"
         options = self.sources.options(group)
         if _name(group, named) not in options:
-            raise Refused(f"{group}: there is no option {named!r}; {nearest(named, options)}")
+            raise Refused(f"{group}: there is no option {named!r}; {nearest(str(named), options)}")
         return f"{group}={named}"
 
     def _check_schemas(self, config: DictConfig, chosen: Mapping[str, Any]) -> None:
@@ -126,8 +127,8 @@ def assign(config: DictConfig, override: Override) -> None:
         OmegaConf.update(config, override.key, value, merge=True, force_add=isinstance(node, DictConfig))
     except OmegaConfBaseException as error:
         inner = error.full_key or override.key
-        known = hint if inner == override.key else None
-        raise Refused(complaints.about_value(error, inner, known)) from error
+        known = (hint, value) if inner == override.key else ()
+        raise Refused(complaints.about_value(error, inner, *known)) from error
 
 
 def _descend(config: DictConfig, path: str, key: str) -> DictConfig | ListConfig:

@@ -74,24 +74,25 @@ class Given(Override):
 
 
 def read(argument: str) -> Typed:
-    """An argument as key and value. Raises Refused unless it is `key=value` and changes a key that exists."""
+    """An argument as key and value. Raises Refused unless it is `key=value`.
+
+    A leading `+` or `++`, which Hydra has for adding keys, changes nothing: only keys that exist can be set.
+    """
     key, equals, raw = argument.partition("=")
     if key.startswith("~"):
         raise Refused(f"{argument}: a key cannot be removed, every key has a value; give it another one")
     if not equals or not key.strip("+").strip():
         raise Refused(f"{argument!r}: must be key=value or a flag such as --help")
-    if key.startswith("+") and not key.startswith("++"):
-        raise Refused(f"{argument}: keys cannot be added; write {argument[1:]} to change one that exists")
-    return Typed(key.removeprefix("++").strip(), raw)
+    return Typed(key.lstrip("+").strip(), raw)
 
 
 def parsed(assignment: str, several: bool = False) -> Parsed:
-    """`key=value` read by Hydra's grammar. Raises Refused for what it cannot read and, unless asked for, several values."""
+    """`key=value` read by Hydra's grammar. Raises Refused for what it cannot read and for several values."""
     key, _, raw = assignment.partition("=")
     try:
         override = OverridesParser.create().parse_override(assignment)
     except (OverrideParseException, HydraException) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = (getattr(error, "message", None) or str(error)).splitlines()[0]
         raise Refused(
             f"{key}: {raw!r} cannot be read: {reason}\nquotes inside the argument keep it together: {key}='\"...\"'"
         ) from error

@@ -40,7 +40,9 @@ def grid(sources: Sources, name: str) -> Mapping[str, Any]:
     plain = OmegaConf.to_container(cells, resolve=False) if OmegaConf.is_config(cells) else cells
     where = f"{complaints.shown(file)}: grid"
     if not isinstance(plain, dict) or not plain:
-        raise Refused(f"{where}: must be a mapping of keys to lists of values, such as `adapter.rank: [8, 16]`, got {plain!r}")
+        raise Refused(
+            f"{where}: must be a mapping of keys to lists of values, such as `adapter.rank: [8, 16]`, got {plain!r}"
+        )
     for key, values in plain.items():
         if not isinstance(values, list | str) or not values:
             raise Refused(f"{where}.{key}: must be a list of values, got {values!r}")
@@ -50,7 +52,9 @@ def grid(sources: Sources, name: str) -> Mapping[str, Any]:
 def _loaded(group: str, file: Path) -> DictConfig:
     node = complaints.loaded(file)
     if "hydra" in node:
-        raise Refused(f"{complaints.shown(file)}: hydra: must not be set in {RECIPES[group]}/; give it on the command line")
+        raise Refused(
+            f"{complaints.shown(file)}: hydra: must not be set in {RECIPES[group]}/; give it on the command line"
+        )
     if group == "sweep":
         node.pop("grid", None)
     return node

@@ -49,7 +49,10 @@ class Sources:
         return _files([root / RECIPES[group] for root in self.roots], "**/*.yaml")
 
     def recipe(self, group: str, name: str) -> Path:
-        """The file that `group=name` means: one of `recipes`, or a YAML file by its path. Raises Refused if there is none."""
+        """The file that `group=name` means: one of `recipes`, or a YAML file by its path.
+
+        Raises Refused if there is none.
+        """
         known = self.recipes(group)
         if name in known:
             return known[name]
@@ -58,7 +61,7 @@ class Sources:
         raise Refused(f"{group}: there is no '{name}' in {RECIPES[group]}/; {nearest(name, known)}")
 
     def file(self, config: str) -> Path | None:
-        """The file behind Hydra's name of a config, such as `adapter/lora` or `train`; None for what lies in no file."""
+        """The file behind Hydra's name of a config, such as `adapter/lora` or `train`; None if it lies in no file."""
         for folder in self.conf():
             if (file := folder / f"{config}.yaml").is_file():
                 return file

@@ -1,0 +1,7 @@
+"""`python -m acetrain` is the command `acetrain`."""
+
+import sys
+
+from acetrain.cli import main
+
+sys.exit(main())

@@ -1,0 +1,86 @@
+"""The cells of a multirun: every combination of the values asked for, as lists of overrides."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from acetrain.composition import recipes
+from acetrain.composition.complaints import shown
+from acetrain.composition.job import Composer
+from acetrain.composition.overrides import Given, Grammatical, Override, Typed, read, values
+from acetrain.errors import Refused
+
+_LAUNCHER = ("hydra/launcher", "hydra.launcher.", "hydra.job.")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells to run, and Hydra's own overrides for how to run them."""
+
+    cells: tuple[tuple[Override, ...], ...]
+    varied: frozenset[str]
+    """Keys that differ between cells."""
+    launching: tuple[str, ...] = ()
+    named: str = ""
+    """The sweep's file, for messages about `in_file`; empty without one."""
+    in_file: frozenset[str] = frozenset()
+    """Keys that the sweep's file varies."""
+
+    def cell(self, index: int) -> str:
+        """What is particular to a cell: `adapter.rank=8 seed=1`."""
+        return " ".join(override.written() for override in self.cells[index] if override.key in self.varied)
+
+
+def sweep_of(changes: Sequence[str]) -> str:
+    """The sweep that the last `sweep=NAME` among the changes names; empty if there is none."""
+    named = [change.partition("=")[2] for change in changes if change.startswith("sweep=")]
+    return named[-1] if named and named[-1] != "null" else ""
+
+
+def expand(composer: Composer, changes: Sequence[str], multirun: bool) -> Grid:
+    """The grid of a multirun (`-m`, where commas separate values), a `sweep=NAME`, or both.
+
+    What is given on the command line replaces what the sweep varies. Raises Refused for values that cannot be read.
+    """
+    launching = tuple(change for change in changes if _is_hydras(change))
+    typed = [read(change) for change in changes if not _is_hydras(change)]
+    axes = [_several(composer, override) if multirun else [override] for override in typed]
+    given = {override.key for override in typed}
+    sweep = sweep_of(changes)
+    file_axes: list[list[Override]] = []
+    if sweep:
+        content = recipes.grid(composer.sources, sweep)
+        file_axes = [_axis(composer, key, content[key]) for key in content if key not in given]
+    every = [*file_axes, *axes]
+    return Grid(
+        cells=tuple(itertools.product(*every)),
+        varied=frozenset(axis[0].key for axis in every if len(axis) > 1),
+        launching=launching,
+        named=shown(composer.sources.recipe("sweep", sweep)) if sweep else "",
+        in_file=frozenset(axis[0].key for axis in file_axes),
+    )
+
+
+def _is_hydras(change: str) -> bool:
+    key = change.lstrip("+").partition("=")[0]
+    if key.startswith(_LAUNCHER):
+        return True
+    if key.startswith(("hydra.", "hydra/")):
+        raise Refused(
+            f"{key}: must be one of hydra/launcher, hydra.launcher.* or hydra.job.*; out_dir says where runs lie"
+        )
+    return False
+
+
+def _several(composer: Composer, override: Typed) -> list[Override]:
+    if override.key == "sweep":
+        return [override]
+    options = list(composer.sources.options(override.key)) if composer.is_group(override.key) else ()
+    return [Grammatical(override.key, raw) for raw in values(override.written(), options)]
+
+
+def _axis(composer: Composer, key: str, content: object) -> list[Override]:
+    if isinstance(content, list):
+        return [Given(key, value) for value in content]
+    options = list(composer.sources.options(key)) if composer.is_group(key) else ()
+    return [Grammatical(key, raw) for raw in values(f"{key}={content}", options)]

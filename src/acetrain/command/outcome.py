@@ -1,0 +1,82 @@
+"""How an attempt ended: the exit code that schedulers see, and at most four lines that people read."""
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from acetrain.errors import Failed, Interrupted, Refused
+
+DONE = 0
+FAILED = 1
+REFUSED = 2
+SIGNALLED = 128
+"""Plus the number of the signal."""
+
+_LINES = 4
+_WIDTH = 400
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An exit code and what to say on stderr."""
+
+    code: int
+    message: str = ""
+
+    def lines(self) -> list[str]:
+        """The message, cut to what fits a terminal and a scheduler's log."""
+        lines = self.message.splitlines()[:_LINES]
+        return [line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..." for line in lines]
+
+
+def outcome_of(action: Callable[[], Outcome | None], debug: bool) -> Outcome:
+    """Do `action`; every way it can end becomes an outcome, but a signal, which is raised as Interrupted.
+
+    An action that tells nothing is done.
+    With `debug` the trace of an error goes to stderr first.
+    """
+    try:
+        return action() or Outcome(DONE)
+    except KeyboardInterrupt as error:
+        raise Interrupted(signal.SIGINT, "") from error
+    except BrokenPipeError:
+        raise
+    except Refused as refusal:
+        _trace(debug)
+        return Outcome(REFUSED, str(refusal))
+    except Failed as failure:
+        _trace(debug)
+        return Outcome(FAILED, str(failure))
+    except Exception as error:  # noqa: BLE001  (the last frame: what nobody expected still ends in one line and code 1)
+        _trace(debug)
+        hint = "" if debug else "\n--debug shows the trace"
+        return Outcome(FAILED, f"{type(error).__name__}: {str(error).strip() or 'without a message'}"[:_WIDTH] + hint)
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Within it, SIGTERM and SIGUSR1 raise Interrupted, so that files in the making are cleared away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    previous = {number: signal.signal(number, _end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number, "")
