@@ -27,7 +27,7 @@ OVERLAP = 50
 def load_encoders(model: Model, dtype: torch.dtype, device: torch.device) -> AceStepPipeline:
     """The pipeline without what encoding does not need: the DiT and the audio tokenizers stay on the disk."""
     left_out = dict.fromkeys(("transformer", "audio_tokenizer", "audio_token_detokenizer"))
-    return AceStepPipeline.from_pretrained(model.folder(), torch_dtype=dtype, **left_out).to(device)
+    return AceStepPipeline.from_pretrained(model.folder(), dtype=dtype, **left_out).to(device)
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class Store:
         if (self.folder / INDEX).exists():
             self._check_index()
         expected = self.fingerprint.digest()
-        for file in sorted((self.folder / SONGS).glob("*.safetensors")):
+        for file in sorted((self.folder / SONGS).glob("[!.]*.safetensors")):
             record = _record(file)
             if record and record.get("encoding") != expected:
                 raise Refused(f"cache: {file} was encoded in another way\nchoose another folder, or delete this one")
@@ -64,6 +64,8 @@ class Store:
 
         file = self.folder / song.file
         file.parent.mkdir(parents=True, exist_ok=True)
+        for left_by_a_kill in file.parent.glob(f".{file.name}.*"):
+            left_by_a_kill.unlink(missing_ok=True)
         record = json.dumps(asdict(song) | {"encoding": self.fingerprint.digest()})
         atomic.write_bytes(file, save({"latents": latents, "condition": condition}, metadata={"record": record}))
 
