@@ -75,12 +75,10 @@ def _is_hydras(change: str) -> bool:
 def _several(composer: Composer, override: Typed) -> list[Override]:
     if override.key == "sweep":
         return [override]
-    options = list(composer.sources.options(override.key)) if composer.is_group(override.key) else ()
-    return [Grammatical(override.key, raw) for raw in values(override.written(), options)]
+    return [Grammatical(override.key, raw) for raw in values(override.written(), composer.options(override.key))]
 
 
 def _axis(composer: Composer, key: str, content: object) -> list[Override]:
     if isinstance(content, list):
         return [Given(key, value) for value in content]
-    options = list(composer.sources.options(key)) if composer.is_group(key) else ()
-    return [Grammatical(key, raw) for raw in values(f"{key}={content}", options)]
+    return [Grammatical(key, raw) for raw in values(f"{key}={content}", composer.options(key))]

@@ -50,7 +50,7 @@ class Multirun:
     def check(self) -> list[str]:
         """What each cell will write. Raises Refused for the first cell that cannot run, or two that write the same."""
         products: list[str] = []
-        built = [self._checked(index, self.composer.compose(cell).build) for index, cell in enumerate(self.grid.cells)]
+        built = [self._checked(index, partial(self._built, index)) for index in range(len(self.grid.cells))]
         for index, job in enumerate(built):
             self._checked(index, job.check)
             product = self._checked(index, partial(self._product, job))
@@ -61,9 +61,12 @@ class Multirun:
 
     def job(self, index: int) -> Any:
         """The job of a cell, in its own folder where it has one."""
-        job = self.composer.compose(self.grid.cells[index]).build()
+        job = self._built(index)
         self._product(job)
         return job
+
+    def _built(self, index: int) -> Any:
+        return self.composer.compose(self.grid.cells[index]).build()
 
     def _product(self, job: Any) -> str:
         if isinstance(job, Placed):

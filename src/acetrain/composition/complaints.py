@@ -33,19 +33,21 @@ def loaded(file: Path) -> DictConfig:
     return node
 
 
-def about_layers(error: Exception, sources: Sources, recipes: Mapping[str, Path]) -> Refused:
-    """The refusal for an error met while the files of a configuration were laid over each other."""
+def about_layers(error: Exception, sources: Sources, files: Mapping[str, Path]) -> Refused:
+    """The refusal for an error met while the files of a configuration were laid over each other.
+
+    `files` are those asked for, by Hydra's names of them (`adapter/lora`, `experiment/short_run`).
+    """
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return Refused(f"{_file_of(error, sources)}: {_unreadable(error)}")
     if isinstance(error, MissingConfigException):
-        return _missing_option(error, recipes)
+        return _missing_option(error, files)
     named = re.match(r"In '([^']+)'", str(error))
-    file = named and (recipes.get(named[1]) or sources.file(named[1]))
-    where = f"{shown(file)}: " if file else ""
+    file = named and (files.get(named[1]) or sources.file(named[1]))
+    where = shown(file) if file else ", ".join(shown(one) for one in files.values())
     inner = next((one for one in _chain(error) if isinstance(one, OmegaConfBaseException)), None)
-    if inner is None:
-        return Refused(where + _without_place(str(error)))
-    return Refused(where + about_value(inner))
+    what = about_value(inner) if inner else _about_defaults(str(error))
+    return Refused(f"{where}: {what}" if where else what)
 
 
 def about_value(error: OmegaConfBaseException, key: str = "", hint: Any = None, got: Any = None) -> str:
@@ -55,6 +57,10 @@ def about_value(error: OmegaConfBaseException, key: str = "", hint: Any = None, 
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and owner is not None:
         return _unknown(key, owner)
     message = str(error).splitlines()[0]
+    if about_class := _about_class(message):
+        return about_class
+    if message.endswith("is not Optional"):
+        return f"{key}: must not be null"
     if hint is None and isinstance(owner, type) and isinstance(error.key, str):
         hint = hints(owner).get(error.key) if hasattr(owner, "__dataclass_fields__") else None
     value = re.match(r"Value '(.*)' of type|.*[Vv]alue: (.*)$|Invalid value '(.*)', expected", message)
@@ -87,9 +93,9 @@ def _abstract() -> dict[type, str]:
     return found
 
 
-def _missing_option(error: MissingConfigException, recipes: Mapping[str, Path]) -> Refused:
+def _missing_option(error: MissingConfigException, files: Mapping[str, Path]) -> Refused:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    asked = [shown(file) for file in recipes.values() if re.search(rf"\b{re.escape(option)}\b", file.read_text())]
+    asked = [shown(file) for file in files.values() if re.search(rf"\b{re.escape(option)}\b", file.read_text())]
     place = re.match(r"In '([^']+)'", str(error))
     source = asked[0] if asked else f"conf/{place[1]}.yaml" if place else "the defaults"
     return Refused(f"{source}: {group}: there is no option '{option}'; {nearest(option, error.options or ())}")
@@ -101,7 +107,31 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _without_place(message: str) -> str:
+def _about_class(message: str) -> str:
+    """The words for a group that was given something else than the keys of one of its options."""
+    found = re.match(r".*: (\w+) is not a subclass of (\w+). value: (.*)", message)
+    if not found:
+        return ""
+    given, wanted, value = found.groups()
+    for group, schemas in GROUPS.items():
+        family = {base.__name__ for schema in schemas.values() for base in schema.__mro__[:-1]}
+        if wanted in family and given in _options():
+            return f"{group}: must have a schema of its own group ({', '.join(schemas)}), got {given}"
+        if wanted in family:
+            return f"{group}: must be keys and values, got {value}; an option is chosen by `override /{group}: NAME`"
+    return ""
+
+
+def _options() -> set[str]:
+    return {schema.__name__ for schemas in GROUPS.values() for schema in schemas.values()}
+
+
+def _about_defaults(message: str) -> str:
+    """What is wrong with a defaults list."""
+    if unknown := re.search(r"Could not override '([^']+)'", message):
+        return f"override /{unknown[1]}: there is no such group in this job; {nearest(unknown[1], GROUPS)}"
+    if twice := re.search(r"schema/(\S+)@\S* appears more than once", message):
+        return f"{twice[1]}: must be chosen once; `override /{twice[1]}: NAME` replaces the choice"
     return re.sub(r"^In '[^']+': ", "", message).splitlines()[0]
 
 

@@ -30,9 +30,9 @@ class Composed:
 
     def build(self) -> Any:
         """The live job. Raises Refused where a value is missing, cannot be resolved, or breaks its dataclass's rule."""
-        for key in sorted(OmegaConf.missing_keys(self.config)):
-            raise Refused(self._wanted(key))
         try:
+            for key in sorted(OmegaConf.missing_keys(self.config)):
+                raise Refused(self._wanted(key))
             job = OmegaConf.to_object(self.config)
         except OmegaConfBaseException as error:
             raise Refused(complaints.about_value(error)) from error
@@ -72,6 +72,12 @@ class Composer:
         """Whether `key=NAME` chooses an option of this job, rather than giving a value."""
         return key in RECIPES or key in self.groups()
 
+    def options(self, key: str) -> list[str]:
+        """What `key=NAME` chooses from; nothing for a key that is no group."""
+        if key in RECIPES:
+            return list(self.sources.recipes(key))
+        return list(self.sources.options(key)) if self.is_group(key) else []
+
     def groups(self) -> list[str]:
         """The groups that this job has a choice in."""
         return [name for name in hints(JOBS[self.job]) if name in GROUPS]
@@ -89,19 +95,22 @@ class Composer:
     def _choice(self, override: Override, files: dict[str, Path]) -> str:
         """The choice as Hydra reads it, after a look at whether there is such an option."""
         group = override.key
-        named = override.value(text=False)
-        names = named if isinstance(named, list) and group == "experiment" else [named]
+        named: Any = override.value(text=False)
+        names: list[Any] = named if isinstance(named, list) and group == "experiment" else [named]
         if group in RECIPES:
             if named in (None, ""):
                 return f"{group}=null"
-            found = [recipes.store(self.sources, group, _name(group, name)) for name in names]
+            if not all(isinstance(name, str) for name in names):
+                raise Refused(f"{group}: must be a name, got {named!r}; {nearest('', self.sources.recipes(group))}")
+            found = [recipes.store(self.sources, group, name) for name in names]
             for file in found:
                 files.update(file)
             stored = [next(iter(file)).removeprefix(f"{group}/") for file in found]
             return f"{group}={stored[0]}" if len(stored) == 1 else f"{group}=[{','.join(stored)}]"
         options = self.sources.options(group)
-        if _name(group, named) not in options:
+        if not isinstance(named, str) or named not in options:
             raise Refused(f"{group}: there is no option {named!r}; {nearest(str(named), options)}")
+        files[f"{group}/{named}"] = options[named]
         return f"{group}={named}"
 
     def _check_schemas(self, config: DictConfig, chosen: Mapping[str, Any]) -> None:
@@ -157,9 +166,3 @@ def _hint(node: DictConfig | ListConfig, name: str, key: str) -> Any:
     if isinstance(node, ListConfig) and not (name.isdecimal() and int(name) < len(node)):
         raise Refused(f"{key}: must be one of the list's {len(node)} positions, counted from 0, got {name!r}")
     return Any
-
-
-def _name(group: str, named: Any) -> str:
-    if not isinstance(named, str):
-        raise Refused(f"{group}: must be the name of an option, got {named!r}; {nearest(str(named), ())}")
-    return named

@@ -7,13 +7,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from acetrain.composition import complaints
-from acetrain.composition.overrides import literal, quoted
 from acetrain.composition.sources import Sources
 from acetrain.schemas import GROUPS, JOBS
 
@@ -22,25 +22,26 @@ from acetrain.schemas import GROUPS, JOBS
 def opened(sources: Sources) -> Iterator[list[str]]:
     """Hydra on the sources' search path; yields the overrides that every composition there starts with."""
     _store_schemas()
-    first, *rest = sources.conf()
-    paths = ",".join(quoted(literal(f"file://{folder}")) for folder in rest)
-    with initialize_config_dir(str(first), version_base="1.3", job_name="acetrain"):
-        yield [f"hydra.searchpath=[{paths}]"]
+    *users, packaged = sources.conf()
+    with initialize_config_dir(str(packaged), version_base="1.3", job_name="acetrain"):
+        search = GlobalHydra.instance().config_loader().get_search_path()
+        for folder in reversed(users):
+            search.prepend("user", f"file://{folder}", anchor="main")
+        yield ["hydra.searchpath=[]"]  # has Hydra look at the search path again, which it read when it was opened
 
 
 def layered(
-    sources: Sources, config: str, overrides: Sequence[str], recipes: Mapping[str, Path] | None = None
+    sources: Sources, config: str, overrides: Sequence[str], files: Mapping[str, Path] | None = None
 ) -> tuple[DictConfig, dict[str, Any]]:
     """The configuration `config` (`train`, `adapter/lora`), typed, and the choice made in each group.
 
-    `recipes` are the files behind those of its layers that are stored in memory, for messages. Raises Refused for
-    whatever is wrong with a layer.
+    `files` are those that were asked for, by Hydra's names of them. Raises Refused for whatever is wrong with a file.
     """
     with opened(sources) as first:
         try:
             whole = compose(config, [*first, *overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
-            raise complaints.about_layers(error, sources, recipes or {}) from error
+            raise complaints.about_layers(error, sources, files or {}) from error
         choices = dict(whole.hydra.runtime.choices)
         with open_dict(whole):
             del whole["hydra"]

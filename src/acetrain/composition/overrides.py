@@ -26,7 +26,7 @@ class Override:
         raise NotImplementedError
 
     def written(self) -> str:
-        """`key=value` in Hydra's grammar."""
+        """`key=value` as a reader knows it."""
         raise NotImplementedError
 
 
@@ -70,7 +70,7 @@ class Given(Override):
         return self.data
 
     def written(self) -> str:
-        return f"{self.key}={quoted(self.data) if isinstance(self.data, str) else self.data}"
+        return f"{self.key}={self.data}"
 
 
 def read(argument: str) -> Typed:

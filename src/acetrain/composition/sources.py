@@ -36,7 +36,7 @@ class Sources:
         return cls(tuple(dict.fromkeys((*given, working.absolute(), PACKAGED))), given)
 
     def conf(self) -> list[Path]:
-        """Folders that hold groups, the first to hold an option winning."""
+        """Folders that hold groups, the first to hold an option winning; the package's own is the last."""
         nested = [root / "conf" for root in self.roots]
         return [folder for folder in dict.fromkeys((*self.extra, *nested)) if folder.is_dir()]
 
