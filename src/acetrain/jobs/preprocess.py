@@ -81,13 +81,15 @@ class Preprocess:
             checked, faults = check_audio(found.songs, frame * self.model.config("transformer")["patch_size"], advance)
         faults += found.faults
         if faults and (self.on_error is OnError.stop or not checked):
-            raise Refused("\n".join([self._headline(faults), *report(faults)]))
+            raise Refused(self._told(faults))
         return checked, faults
 
-    def _headline(self, faults: list[Fault]) -> str:
+    def _told(self, faults: list[Fault]) -> str:
+        """Tell every fault by file on stderr; the sum of them."""
+        print("\n".join(report(faults)), file=sys.stderr)
         count = len({fault.file for fault in faults})
         hint = " (on_error=skip leaves them out)" if self.on_error is OnError.stop else ""
-        return f"songs: {count} of {self.songs} cannot be used{hint}"
+        return f"songs: {count} in {self.songs} cannot be used{hint}"
 
     def _fingerprint(self) -> Fingerprint:
         from acetrain.acestep.conditions import TIMBRE, template_digest
@@ -129,7 +131,7 @@ class Preprocess:
         for line in report(encoded.notes):
             print(f"warning, cut off:{line}", file=sys.stderr)
         if encoded.faults and (self.on_error is OnError.stop or not encoded.songs):
-            raise Failed("\n".join([self._headline(encoded.faults), *report(encoded.faults)]))
+            raise Failed(self._told(encoded.faults))
         self._say_left_out(encoded.faults)
         return encoded.songs
 
