@@ -52,8 +52,8 @@ class Multirun:
         products: list[str] = []
         built = [self._checked(index, partial(self._built, index)) for index in range(len(self.grid.cells))]
         for index, job in enumerate(built):
-            self._checked(index, job.check)
             product = self._checked(index, partial(self._product, job))
+            self._checked(index, job.check)
             if product and product in products:
                 raise Refused(self._collision(products.index(product), index, product))
             products.append(product)
