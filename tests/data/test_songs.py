@@ -118,8 +118,9 @@ def test_every_fault_of_every_song_is_found(tmp_path: Path) -> None:
 
 def test_names_that_cannot_be_written_down_are_a_fault(tmp_path: Path) -> None:
     song(tmp_path, "a\tb.wav")
+    song(tmp_path, "노래\u3000(1).wav")
     (tmp_path / os.fsdecode(b"\xff.wav")).write_bytes(b"")
-    assert sorted(faults(tmp_path)) == ["\\udcff.wav", "a\tb.wav"]
+    assert sorted(faults(tmp_path)) == ["\\udcff.wav", "a\\tb.wav"]
 
 
 def test_many_faults_are_counted(tmp_path: Path) -> None:

@@ -132,6 +132,7 @@ def faulty(job: Preprocess, tmp_path: Path) -> Preprocess:
     (folder / "mute.caption.txt").unlink()
     soundfile.write(folder / "nan.wav", np.full(16000, np.nan), 16000, subtype="FLOAT")
     (folder / "fast.json").write_text('{"bpm": 1000}')
+    soundfile.write(folder / "fast.wav", np.zeros((16000, 4)), 16000)
     for name in ("empty.wav", "text.mp3"):
         (folder / name).write_text("" if name == "empty.wav" else "not audio")
         (folder / name).with_suffix(".caption.txt").write_text("x")
@@ -141,7 +142,7 @@ def faulty(job: Preprocess, tmp_path: Path) -> Preprocess:
 
 FAULTS = [
     "  empty.wav: is empty",
-    "  fast.wav: bpm: must be a number from 30 to 300, got 1000",
+    "  fast.wav: bpm: must be a number from 30 to 300, got 1000; has 4 channels; mix it down to stereo",
     "  mute.wav: no caption (write mute.caption.txt)",
     "  nan.wav: holds non-finite samples",
 ]

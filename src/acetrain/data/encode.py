@@ -10,7 +10,7 @@ from acetrain.acestep.conditions import encode_condition, encode_latents, overlo
 from acetrain.data import audio
 from acetrain.data.cache import CachedSong
 from acetrain.data.faults import Fault
-from acetrain.data.songs import Song
+from acetrain.data.songs import Scan, Song
 from acetrain.data.store import Store, path_of
 from acetrain.errors import Refused
 from acetrain.keyed import generator
@@ -23,16 +23,17 @@ class Checked(NamedTuple):
     sha256: str
 
 
-def check_audio(
-    songs: Sequence[Song], shortest: float, advance: Callable[[], None]
-) -> tuple[list[Checked], list[Fault]]:
-    """Decode every song once; those that can be used, and what is wrong with the others. `shortest` is in seconds."""
-    checked, faults = [], []
-    for song in songs:
+def check_audio(found: Scan, shortest: float, advance: Callable[[], None]) -> tuple[list[Checked], list[Fault]]:
+    """Decode every song once: those that can be used, and all that is wrong with the others; `shortest` in seconds."""
+    songs = {song.name: song for song in found.songs}
+    checked, faults = [], list(found.faults)
+    for name, file in [(song.name, song.audio) for song in found.songs] + found.unfit:
         try:
-            checked.append(Checked(song, audio.inspect(song.audio, shortest).sha256))
+            sha256 = audio.inspect(file, shortest).sha256
+            if name in songs:
+                checked.append(Checked(songs[name], sha256))
         except Refused as refusal:
-            faults.append(Fault(song.name, str(refusal)))
+            faults.append(Fault(name, str(refusal)))
         advance()
     return checked, faults
 

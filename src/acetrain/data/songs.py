@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,6 +14,9 @@ from acetrain.data.faults import Fault
 from acetrain.data.formats import READ, UNREAD
 from acetrain.data.prompt import NO_CAPTION, Prompt
 from acetrain.errors import Refused
+
+_NOT_IN_NAMES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode categories that a name cannot be written down with: controls, line ends, and bytes that are not UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Scan:
 
     songs: list[Song] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    unfit: list[tuple[str, Path]] = field(default_factory=list)
+    """Name and audio of songs whose text is at fault; their audio may be at fault as well."""
 
     def add(self, name: str, audio: Path, given: dict[str, Any], faults: list[str], caption_hint: str) -> None:
         """Add a song made of the fields that are given, or its faults."""
@@ -40,11 +46,15 @@ class Scan:
             for what in wrong
             if what != NO_CAPTION or not faults
         ]
-        if not name.isprintable() or not _is_utf8(name):
-            wrong.append("its name holds unprintable characters")
+        breaks_lines = any(unicodedata.category(character) in _NOT_IN_NAMES for character in name)
+        shown = ascii(name)[1:-1] if breaks_lines else name
+        if breaks_lines:
+            wrong.append("its name holds control characters or is not UTF-8")
         if made and not faults + wrong:
             self.songs.append(Song(name, audio, made))
-        self.faults += [Fault(ascii(name)[1:-1] if not _is_utf8(name) else name, what) for what in faults + wrong]
+        else:
+            self.unfit.append((shown, audio))
+        self.faults += [Fault(shown, what) for what in faults + wrong]
 
 
 def scan(source: Path) -> Scan:
@@ -137,7 +147,3 @@ SIDECARS: dict[str, Callable[[Path], dict[str, Any]]] = {
     ".json": _read_json,
 }
 """What may stand beside `NAME.wav` as `NAME` + ending, in rising order of precedence."""
-
-
-def _is_utf8(name: str) -> bool:
-    return not any(0xD800 <= ord(character) <= 0xDFFF for character in name)

@@ -77,9 +77,8 @@ class Preprocess:
         found = scan(Path(self.songs))
         vae = self.model.config("vae")
         frame = math.prod(vae["downsampling_ratios"]) / vae["sampling_rate"]
-        with counted("checking", len(found.songs)) as advance:
-            checked, faults = check_audio(found.songs, frame * self.model.config("transformer")["patch_size"], advance)
-        faults += found.faults
+        with counted("checking", len(found.songs) + len(found.unfit)) as advance:
+            checked, faults = check_audio(found, frame * self.model.config("transformer")["patch_size"], advance)
         if faults and (self.on_error is OnError.stop or not checked):
             raise Refused(self._told(faults))
         return checked, faults
