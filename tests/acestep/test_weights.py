@@ -81,3 +81,15 @@ def test_headers_say_what_safetensors_says(tmp_path: Path) -> None:
     stored = header.tensors["b"]
     assert (stored.dtype, stored.shape, header.tensors["a"].dtype) == ("F32", (2, 3), "BF16")
     assert data[stored.start : stored.start + stored.length] == tensors["b"].numpy().tobytes()
+
+
+def test_what_is_no_header_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    for content in (b"[]", b'{"a": 1}', b"\xff"):
+        (tmp_path / "x").write_bytes(len(content).to_bytes(8, "little") + content)
+        with pytest.raises(ValueError, match="header|codec"):
+            read_header(tmp_path / "x")
+    whole = checkpoint / "vae" / WEIGHTS
+    whole.unlink()
+    whole.with_name(f"{WEIGHTS}.index.json").write_text("{}")
+    with pytest.raises(Refused, match=r"index.json cannot be read"):
+        hash_weights(checkpoint)

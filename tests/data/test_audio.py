@@ -7,7 +7,6 @@ import pytest
 import soundfile
 
 from acetrain.data import audio
-from acetrain.data.ogg import renumber
 from acetrain.errors import Refused
 
 
@@ -98,13 +97,3 @@ def test_writing_repeats_to_the_byte(tmp_path: Path, suffix: str, tolerance: flo
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
     assert np.abs(audio.read(tmp_path / f"a{suffix}", 48000) - stereo).max() < tolerance
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{suffix}", f"b{suffix}"]
-
-
-def test_a_renumbered_stream_decodes_as_before(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.ogg", sine(3, 48000), 48000, format="OGG", subtype="OPUS")
-    data = (tmp_path / "a.ogg").read_bytes()
-    (tmp_path / "b.ogg").write_bytes(renumber(data, 7))
-    assert renumber(data, 7) != data and renumber(renumber(data, 7), int.from_bytes(data[14:18], "little")) == data
-    assert np.array_equal(audio.read(tmp_path / "a.ogg", 48000), audio.read(tmp_path / "b.ogg", 48000))
-    with pytest.raises(ValueError, match="no Ogg page at byte 0"):
-        renumber(b"RIFF" + data[4:], 7)

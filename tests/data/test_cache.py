@@ -174,3 +174,11 @@ def test_names_do_not_collide() -> None:
     paths = [path_of(name) for name in names]
     assert len({path.lower() for path in paths}) == len(names)
     assert all(len(path) < 100 and path.isascii() for path in paths)
+
+
+def test_a_record_of_another_kind_is_not_taken_for_a_song(copied: Path) -> None:
+    cache = Cache.open(copied)
+    song, store = cache.songs[0], Store(copied, cache.fingerprint)
+    for record in ({"encoding": cache.fingerprint.digest(), "name": song.name}, ["x"]):
+        save_file(load_file(copied / song.file), copied / song.file, metadata={"record": json.dumps(record)})
+        assert store.find(song.name, song.audio, song.text) is None

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from acetrain import atomic
 from acetrain.data.formats import LONGEST, WRITTEN
-from acetrain.data.ogg import renumber
+from acetrain.data.synthesis.ogg import with_serial
 from acetrain.errors import Refused
 
 _BLOCK = 1 << 18
@@ -69,7 +69,7 @@ def write(file: Path, audio: Float32[np.ndarray, "2 sample"], rate: int) -> None
             for start in range(0, audio.shape[1], _BLOCK):
                 stream.write(audio[:, start : start + _BLOCK].T)
         if kind == "OGG":
-            temporary.write_bytes(renumber(temporary.read_bytes(), serial=1))
+            temporary.write_bytes(with_serial(temporary.read_bytes(), serial=1))
 
 
 def _opened(file: Path) -> soundfile.SoundFile:
