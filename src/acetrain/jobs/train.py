@@ -118,7 +118,9 @@ class Train:
     @cached_property
     def folder(self) -> RunFolder:
         """The run's folder, named by its signature unless `out_dir` names it."""
-        identity = identity_of(resolved(self), self.songs.digest())
+        recipe = ("adapter", "optimizer", "schedule", "timesteps", "loss")
+        kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
+        identity = identity_of(resolved(self), kinds, self.songs.digest())
         default = Path("runs") / f"{self.name}-{signature_of(identity)}"
         return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
 
@@ -133,6 +135,8 @@ class Train:
         from acetrain.training.replicas import first_rank
 
         self.songs.check_model(self.model)
+        if first_rank():
+            self.folder.check(may_resume=self.resume is Resume.auto)
         newest = max(checkpoint.written(self.folder.path), default=None)
         if newest is not None and checkpoint.step_of(newest) >= self.total_steps:
             print(
@@ -140,7 +144,6 @@ class Train:
             )
             return
         if first_rank():
-            self.folder.check(may_resume=self.resume is Resume.auto)
             self.folder.claim(repeatable(self))
             self._announce(None if newest is None else checkpoint.step_of(newest))
         module, keeper = self._assemble()
