@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 LATENTS = 12
 """Channels of a latent frame; the released checkpoints have 64."""
 SAMPLE_RATE = 16000
-"""Rate of the autoencoder in Hz; 8 * 8 * 10 samples make a frame, so that there are 25 frames a second as in the release."""
+"""Rate of the autoencoder in Hz; 8 * 8 * 10 samples make a frame: 25 frames a second, as in the release."""
 VOCABULARY = 512
 """Tokens: the 256 bytes, three marks, and merges of the prompt template's and the captions' words."""
 
@@ -27,10 +27,10 @@ _MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _TEXT, _CONDITION, _HIDDEN = 64, 64, 128
 
 
-def build(seed: int, corpus: Iterable[str]) -> AceStepPipeline:
+def build(seed: int, corpus: Iterable[str] = ()) -> AceStepPipeline:
     """A randomly initialised pipeline in fp32.
 
-    `seed` fixes every weight (the caller's random state is left alone); `corpus` is what the tokenizer's merges are learnt from.
+    `seed` fixes every weight (the caller's random state is left alone); the tokenizer learns its merges from `corpus`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

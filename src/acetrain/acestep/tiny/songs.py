@@ -11,12 +11,12 @@ from torch import Tensor
 
 from acetrain.acestep.tiny.architecture import SAMPLE_RATE
 from acetrain.data.synthesis.instruments import RATE
+from acetrain.data.synthesis.names import NAMES
 from acetrain.data.synthesis.song import Song, compose
-from acetrain.data.synthesis.styles import STYLES
 
 UNSEEN = "marimba"
 """The style kept from pretraining, for adapters to learn."""
-SEEN = tuple(name for name in STYLES if name != UNSEEN)
+SEEN = tuple(name for name in NAMES if name != UNSEEN)
 
 FRAME = 640
 """Samples of a latent frame."""
@@ -38,8 +38,10 @@ class Example:
         return self.audio.shape[1] // FRAME
 
 
-def examples(seed: int, split: str, style: str, count: int, min_seconds: float, max_seconds: float) -> Iterator[Example]:
-    """`count` songs of a style for "train" or "held-out": seeds that `acetrain synthesize` does not reach by default."""
+def examples(
+    seed: int, split: str, style: str, count: int, min_seconds: float, max_seconds: float
+) -> Iterator[Example]:
+    """`count` songs of a style for "train" or "held-out", under seeds of their own."""
     for index in range(count):
         song = compose(_SEEDS[split] + seed, style, index, min_seconds, max_seconds)
         audio = np.asarray(soxr.resample(song.audio, RATE, SAMPLE_RATE), dtype=np.float32)
