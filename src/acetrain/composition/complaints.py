@@ -41,7 +41,7 @@ def about_layers(error: Exception, sources: Sources, files: Mapping[str, Path]) 
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return Refused(f"{_file_of(error, sources)}: {_unreadable(error)}")
     if isinstance(error, MissingConfigException):
-        return _missing_option(error, files)
+        return _missing_option(error, sources, files)
     named = re.match(r"In '([^']+)'", str(error))
     file = named and (files.get(named[1]) or sources.file(named[1]))
     where = shown(file) if file else ", ".join(shown(one) for one in files.values())
@@ -93,11 +93,12 @@ def _abstract() -> dict[type, str]:
     return found
 
 
-def _missing_option(error: MissingConfigException, files: Mapping[str, Path]) -> Refused:
+def _missing_option(error: MissingConfigException, sources: Sources, files: Mapping[str, Path]) -> Refused:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     asked = [shown(file) for file in files.values() if re.search(rf"\b{re.escape(option)}\b", file.read_text())]
     place = re.match(r"In '([^']+)'", str(error))
-    source = asked[0] if asked else f"conf/{place[1]}.yaml" if place else "the defaults"
+    file = sources.file(place[1]) if place else None
+    source = asked[0] if asked else shown(file) if file else "defaults"
     return Refused(f"{source}: {group}: there is no option '{option}'; {nearest(option, error.options or ())}")
 
 

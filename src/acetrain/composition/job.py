@@ -114,7 +114,13 @@ class Composer:
         return f"{group}={named}"
 
     def _check_schemas(self, config: DictConfig, chosen: Mapping[str, Any]) -> None:
-        """Refuse an option whose file names no schema and sets no key, so that nothing else tells."""
+        """Refuse a job's or an option's file that names no schema and sets no key, so that nothing else tells."""
+        if OmegaConf.get_type(config) is not JOBS[self.job]:
+            file = self.sources.file(self.job)
+            raise Refused(
+                f"{complaints.shown(file) if file else self.job}: must start with its schema, "
+                f"the default `schema/{self.job}`"
+            )
         for group in self.groups():
             if OmegaConf.is_missing(config, group):
                 continue

@@ -17,6 +17,9 @@ from acetrain.composition import complaints
 from acetrain.composition.sources import Sources
 from acetrain.schemas import GROUPS, JOBS
 
+_ROOT = "acetrain_root"
+"""The configuration that the asked one is part of: Hydra would look for a root in one folder only."""
+
 
 @contextmanager
 def opened(sources: Sources) -> Iterator[list[str]]:
@@ -37,9 +40,12 @@ def layered(
 
     `files` are those that were asked for, by Hydra's names of them. Raises Refused for whatever is wrong with a file.
     """
+    group, _, option = config.rpartition("/")
+    entry = {group: option} if group else option
+    ConfigStore.instance().store(name=_ROOT, node={"defaults": ["_self_", entry]})
     with opened(sources) as first:
         try:
-            whole = compose(config, [*first, *overrides], return_hydra_config=True)
+            whole = compose(_ROOT, [*first, *overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
             raise complaints.about_layers(error, sources, files or {}) from error
         choices = dict(whole.hydra.runtime.choices)
