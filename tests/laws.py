@@ -1,0 +1,165 @@
+"""The laws every option of a group obeys, one assertion each; `test_laws.py` holds them against every option."""
+
+from itertools import pairwise
+
+import torch
+from fabricate import CHANNELS, MODEL, base, module, song
+from scipy.stats import kstest
+from torch import Tensor, nn
+
+from acetrain.acestep.load import Base, text_to_music_context
+from acetrain.acestep.names import linear_layers
+from acetrain.adapters.adapter import Adapter
+from acetrain.adapters.files import peft
+from acetrain.adapters.injection import adapter_layers, trainable
+from acetrain.adapters.targets import Targets
+from acetrain.data.batch import collate
+from acetrain.flow.loss import Loss
+from acetrain.flow.timesteps import Timesteps
+from acetrain.training.draws import draw
+from acetrain.training.optimizer import OptimizerOption
+from acetrain.training.precision import Precision
+from acetrain.training.schedule import Horizon, Schedule
+
+LAYERS = linear_layers(MODEL.config("transformer"))
+SONGS = [song(frames, 20, seed=frames) for frames in (61, 90)]
+BATCH = collate(SONGS, [(0, 0, f"{index}.wav", 0) for index in range(2)], 0.5)
+
+
+@torch.no_grad()
+def output(loaded: Base) -> Tensor:
+    """What the DiT makes of two padded songs."""
+    context = text_to_music_context(loaded.silence, 90).expand(2, -1, -1)
+    t = torch.tensor([0.6, 0.3])
+    velocity = loaded.dit.velocity(BATCH.latents, t, BATCH.condition, context, BATCH.frames, BATCH.tokens)
+    return torch.cat([velocity[0, :61], velocity[1]])
+
+
+def trained(adapter: Adapter, targets: Targets, optimizer: OptimizerOption | None = None, steps: int = 3) -> Base:
+    """The tiny base with the adapter after a few steps on two songs."""
+    loaded = base()
+    adapter.attach(loaded.dit, targets.select(LAYERS), seed=0)
+    training = module(loaded)
+    parameters = list(trainable(loaded.dit).values())
+    descent = torch.optim.AdamW(parameters, lr=1e-2) if optimizer is None else optimizer.build(parameters)
+    for step in range(steps):
+        batch = collate(SONGS, [(0, step, f"{index}.wav", 0) for index in range(2)], 0.5)
+        training.song_losses(batch, draw(batch, training.recipe.timesteps, 0.0)).mean().backward()
+        descent.step()
+        descent.zero_grad()
+    loaded.dit.eval()
+    return loaded
+
+
+def attaching_changes_no_output(adapter: Adapter, targets: Targets) -> None:
+    loaded = base()
+    before = output(loaded)
+    adapter.attach(loaded.dit, targets.select(LAYERS), seed=0)
+    loaded.dit.eval()
+    assert torch.equal(output(loaded), before)
+
+
+def training_changes_the_adapter_and_no_base_weight(adapter: Adapter, targets: Targets) -> None:
+    loaded = trained(adapter, targets)
+    before = dict(base().dit.named_parameters())
+    after = {name.replace(".base_layer", ""): weight for name, weight in loaded.dit.named_parameters()}
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert not torch.equal(output(loaded), output(base()))
+
+
+def exactly_the_selected_modules_are_adapted(adapter: Adapter, targets: Targets) -> None:
+    assert set(adapter_layers(trained(adapter, targets, steps=0).dit)) == set(targets.select(LAYERS))
+
+
+def saved_and_loaded_is_the_same(adapter: Adapter, targets: Targets, folder) -> None:
+    ours = trained(adapter, targets)
+    peft.save(ours.dit, folder, "tiny", {})
+    loaded = base()
+    peft.load(loaded.dit, folder, scale=1.0)
+    loaded.dit.eval()
+    assert torch.equal(output(loaded), output(ours))
+
+
+def merged_is_the_same(adapter: Adapter, targets: Targets) -> None:
+    loaded = trained(adapter, targets)
+    before = output(loaded)
+    for layer in adapter_layers(loaded.dit).values():
+        layer.merge()
+    error = (output(loaded) - before).abs().max() / before.abs().max()
+    assert error < 1e-5
+
+
+def resumes_to_the_bit(optimizer: OptimizerOption) -> None:
+    def run(steps: int, stop: int) -> Tensor:
+        weight = nn.Parameter(torch.linspace(-1, 1, 64).view(8, 8))
+        descent = optimizer.build([weight])
+        for step in range(steps):
+            if step == stop:
+                state, kept = descent.state_dict(), weight.detach().clone()
+                weight = nn.Parameter(kept)
+                descent = optimizer.build([weight])
+                descent.load_state_dict(state)
+            (weight.sin() * torch.randn(8, 8, generator=torch.Generator().manual_seed(step))).sum().backward()
+            descent.step()
+            descent.zero_grad()
+        return weight.detach()
+
+    assert torch.equal(run(9, stop=4), run(9, stop=-1))
+
+
+def lowers_a_loss(optimizer: OptimizerOption) -> None:
+    weight = nn.Parameter(torch.ones(8))
+    descent = optimizer.build([weight])
+    for _ in range(50):
+        weight.square().sum().backward()
+        descent.step()
+        descent.zero_grad()
+    assert weight.square().sum() < 8
+
+
+def stays_within_the_peak_and_never_rises_again(schedule: Schedule) -> None:
+    horizon = Horizon(500)
+    curve = [horizon.factor(schedule, step) for step in range(500)]
+    assert all(0 <= factor <= 1 for factor in curve) and max(curve) == 1
+    after = curve[schedule.warmup :]
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(after))
+    extended = horizon.extended(schedule, 400, 900)
+    assert all(extended.factor(schedule, step) <= curve[399] + 1e-12 for step in range(400, 900))
+
+
+def is_a_quantile_function(timesteps: Timesteps) -> None:
+    t = timesteps.quantile(torch.linspace(0, 1, 1001, dtype=torch.float64))
+    assert (t.diff() >= 0).all() and t.min() >= 0 and t.max() <= 1
+
+
+def is_what_songs_draw(timesteps: Timesteps) -> None:
+    keys = [(7, epoch, "a.wav", 0) for epoch in range(3000)]
+    one = torch.zeros(1, 1)
+    drawn = draw(collate([(one, one)] * len(keys), keys, 1.0), timesteps, 0.0).t
+    expected = timesteps.quantile((torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000)
+    assert kstest(drawn.numpy(), expected.float().numpy()).pvalue > 1e-3
+
+
+def belongs_to_the_song(loss: Loss) -> None:
+    velocity, goal = torch.randn(2, 2, 9, CHANNELS, generator=torch.Generator().manual_seed(0)).unbind()
+    valid = torch.tensor([[True] * 9, [True] * 5 + [False] * 4])
+    t = torch.tensor([0.2, 0.9])
+    together = loss.song_losses(velocity, goal, valid, t)
+    alone = [loss.song_losses(velocity[:1], goal[:1], valid[:1], t[:1])]
+    alone += [loss.song_losses(velocity[1:, :5], goal[1:, :5], valid[1:, :5], t[1:])]
+    assert torch.allclose(together, torch.cat(alone), rtol=1e-6) and (together > 0).all()
+    assert loss.song_losses(goal, goal, valid, t).abs().max() == 0
+
+
+def keeps_the_adapter_in_fp32(precision: Precision, adapter: Adapter, targets: Targets) -> None:
+    loaded = base()
+    nn.Module.to(loaded.dit, precision.base.dtype)
+    adapter.attach(loaded.dit, targets.select(LAYERS), seed=0)
+    training = module(loaded)
+    with torch.autocast("cpu", precision.compute.dtype, enabled=precision.lightning() == "bf16-mixed"):
+        losses = training.song_losses(BATCH, draw(BATCH, training.recipe.timesteps, 0.0))
+    losses.mean().backward()
+    weights = trainable(loaded.dit).values()
+    assert losses.dtype is torch.float32 and losses.isfinite().all()
+    assert all(weight.dtype is torch.float32 and weight.grad is not None for weight in weights)
+    assert any(weight.grad.abs().max() > 0 for weight in weights if weight.grad is not None)

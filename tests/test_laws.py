@@ -1,0 +1,69 @@
+"""Every option on disk against the laws of its group: an option is tested the day its file appears."""
+
+from pathlib import Path
+from typing import Any
+
+import laws
+import pytest
+
+from acetrain.composition.job import Composer
+from acetrain.composition.overrides import read
+from acetrain.composition.sources import PACKAGED, Sources
+
+SOURCES = Sources((PACKAGED,))
+LAWS = {
+    "timesteps": [laws.is_a_quantile_function, laws.is_what_songs_draw],
+    "loss": [laws.belongs_to_the_song],
+    "schedule": [laws.stays_within_the_peak_and_never_rises_again],
+    "optimizer": [laws.resumes_to_the_bit, laws.lowers_a_loss],
+}
+ADAPTER_LAWS = [
+    laws.attaching_changes_no_output,
+    laws.training_changes_the_adapter_and_no_base_weight,
+    laws.exactly_the_selected_modules_are_adapted,
+    laws.merged_is_the_same,
+]
+ELSEWHERE = {"model", "data", "trainer", "logger"}
+"""Groups whose options change no mathematics; composing, running and resuming them is tested beside their code."""
+
+
+def option(group: str, name: str) -> Any:
+    """The live option, as a command line would choose it."""
+    return getattr(Composer("train", SOURCES).compose([read(f"{group}={name}"), read("cache=x")]).build(), group)
+
+
+def options(group: str) -> list[str]:
+    return sorted(SOURCES.options(group))
+
+
+CASES = [(group, name, law) for group in LAWS for name in options(group) for law in LAWS[group]]
+
+
+@pytest.mark.parametrize(("group", "name", "law"), CASES, ids=lambda value: getattr(value, "__name__", value))
+def test_the_option_obeys_the_law(group: str, name: str, law: Any) -> None:
+    law(option(group, name))
+
+
+@pytest.mark.parametrize("law", ADAPTER_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("targets", options("targets"))
+@pytest.mark.parametrize("adapter", options("adapter"))
+def test_every_adapter_on_every_target_set_obeys_the_law(adapter: str, targets: str, law: Any) -> None:
+    law(option("adapter", adapter), option("targets", targets))
+
+
+@pytest.mark.parametrize("adapter", options("adapter"))
+def test_every_adapter_is_loaded_as_it_was_saved(adapter: str, tmp_path: Path) -> None:
+    laws.saved_and_loaded_is_the_same(option("adapter", adapter), option("targets", "attention"), tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("precision", options("precision"))
+def test_every_precision_keeps_the_adapter_in_fp32(precision: str) -> None:
+    laws.keeps_the_adapter_in_fp32(
+        option("precision", precision), option("adapter", "lora"), option("targets", "attention")
+    )
+
+
+def test_no_group_is_forgotten() -> None:
+    groups = set(Composer("train", SOURCES).groups())
+    assert groups == {*LAWS, "adapter", "targets", "precision"} | ELSEWHERE
+    assert len(CASES) == sum(len(options(group)) * len(found) for group, found in LAWS.items()) > 0
