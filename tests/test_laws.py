@@ -58,9 +58,8 @@ def test_every_adapter_is_loaded_as_it_was_saved(adapter: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("precision", options("precision"))
 def test_every_precision_keeps_the_adapter_in_fp32(precision: str) -> None:
-    laws.keeps_the_adapter_in_fp32(
-        option("precision", precision), option("adapter", "lora"), option("targets", "attention")
-    )
+    adapter, targets = option("adapter", "lora"), option("targets", "attention")
+    laws.keeps_the_adapter_in_fp32(option("precision", precision), adapter, targets)
 
 
 def test_no_group_is_forgotten() -> None:
