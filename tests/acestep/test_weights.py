@@ -86,7 +86,7 @@ def test_headers_say_what_safetensors_says(tmp_path: Path) -> None:
 def test_what_is_no_header_is_refused(tmp_path: Path, checkpoint: Path) -> None:
     for content in (b"[]", b'{"a": 1}', b"\xff"):
         (tmp_path / "x").write_bytes(len(content).to_bytes(8, "little") + content)
-        with pytest.raises(ValueError, match="header|codec"):
+        with pytest.raises(ValueError, match=r"header|codec"):
             read_header(tmp_path / "x")
     whole = checkpoint / "vae" / WEIGHTS
     whole.unlink()

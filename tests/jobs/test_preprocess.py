@@ -202,6 +202,14 @@ def test_non_finite_results_are_reported_by_song(
         assert f"left out:  {message}" in capsys.readouterr().err
 
 
+def test_a_cache_of_nothing_is_not_written(job: Preprocess, tmp_path: Path, monkeypatch) -> None:
+    write_tone(tmp_path / "songs" / "a.wav", 1.0)
+    monkeypatch.setattr(encode, "encode_condition", lambda *_: torch.full((3, 64), float("nan")))
+    with pytest.raises(Failed, match=r"songs: none in .* could be encoded"):
+        run(replace(job, songs=str(tmp_path / "songs"), on_error=OnError.skip))
+    assert not Path(job.cache).exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

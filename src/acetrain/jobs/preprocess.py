@@ -66,6 +66,8 @@ class Preprocess:
         found = {song.name: store.find(song.name, sha256, song.prompt.digest()) for song, sha256 in checked}
         done = [song for song in found.values() if song]
         new = self._encode(store, [item for item in checked if not found[item.song.name]])
+        if not done + new:
+            raise Failed(f"songs: none in {self.songs} could be encoded")
         store.finish(done + new)
         self._summarise(done, new, faults)
 
@@ -129,7 +131,7 @@ class Preprocess:
             encoded = encode_songs(pipeline, songs, store, advance)
         for line in report(encoded.notes):
             print(f"warning, cut off:{line}", file=sys.stderr)
-        if encoded.faults and (self.on_error is OnError.stop or not encoded.songs):
+        if encoded.faults and self.on_error is OnError.stop:
             raise Failed(self._told(encoded.faults))
         self._say_left_out(encoded.faults)
         return encoded.songs
