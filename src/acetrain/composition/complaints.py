@@ -98,8 +98,8 @@ def _missing_option(error: MissingConfigException, sources: Sources, files: Mapp
     asked = [shown(file) for file in files.values() if re.search(rf"\b{re.escape(option)}\b", file.read_text())]
     place = re.match(r"In '([^']+)'", str(error))
     file = sources.file(place[1]) if place else None
-    source = asked[0] if asked else shown(file) if file else "defaults"
-    return Refused(f"{source}: {group}: there is no option '{option}'; {nearest(option, error.options or ())}")
+    source = f"{asked[0] if asked else shown(file) if file else ''}: ".removeprefix(": ")
+    return Refused(f"{source}{group}: there is no option '{option}'; {nearest(option, error.options or ())}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,6 +1,7 @@
 """From the name of a job and the changes asked for to the typed job."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,10 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from acetrain.composition import complaints, recipes
 from acetrain.composition.docs import field_docs
 from acetrain.composition.layers import layered
-from acetrain.composition.overrides import Override
+from acetrain.composition.overrides import Override, quoted
 from acetrain.composition.sources import RECIPES, Sources
 from acetrain.composition.types import hints, is_text, rule
-from acetrain.errors import Refused, nearest
+from acetrain.config import resolved
+from acetrain.errors import Refused, nearest, require
 from acetrain.schemas import GROUPS, JOBS
 
 
@@ -36,6 +38,7 @@ class Composed:
             job = OmegaConf.to_object(self.config)
         except OmegaConfBaseException as error:
             raise Refused(complaints.about_value(error)) from error
+        _refuse_nan(resolved(job), "")
         vars(job)["choices"] = dict(self.choices)
         return job
 
@@ -98,6 +101,7 @@ class Composer:
         named: Any = override.value(text=False)
         names: list[Any] = named if isinstance(named, list) and group == "experiment" else [named]
         if group in RECIPES:
+            self._check_takes(group)
             if named in (None, ""):
                 return f"{group}=null"
             if not all(isinstance(name, str) for name in names):
@@ -106,12 +110,19 @@ class Composer:
             for file in found:
                 files.update(file)
             stored = [next(iter(file)).removeprefix(f"{group}/") for file in found]
-            return f"{group}={stored[0]}" if len(stored) == 1 else f"{group}=[{','.join(stored)}]"
+            return f"{group}={quoted(stored[0])}" if len(stored) == 1 else f"{group}=[{','.join(map(quoted, stored))}]"
         options = self.sources.options(group)
         if not isinstance(named, str) or named not in options:
             raise Refused(f"{group}: there is no option {named!r}; {nearest(str(named), options)}")
         files[f"{group}/{named}"] = options[named]
-        return f"{group}={named}"
+        return f"{group}={quoted(named)}"
+
+    def _check_takes(self, group: str) -> None:
+        """Refuse an experiment or a sweep for a job whose defaults list has no place for it."""
+        file = self.sources.file(self.job)
+        defaults = complaints.loaded(file).get("defaults", []) if file else []
+        if not any(isinstance(entry, Mapping) and group in entry for entry in defaults):
+            raise Refused(f"{group}: {self.job} has no {RECIPES[group]}/; its keys can be given one by one")
 
     def _check_schemas(self, config: DictConfig, chosen: Mapping[str, Any]) -> None:
         """Refuse a job's or an option's file that names no schema and sets no key, so that nothing else tells."""
@@ -130,6 +141,14 @@ class Composer:
                     f"{complaints.shown(file) if file else group}: must start with its schema, the default "
                     f"`/schema/{group}@_here_: NAME`, NAME being one of {', '.join(GROUPS[group])}"
                 )
+
+
+def _refuse_nan(values: Mapping[str, Any], prefix: str) -> None:
+    """A number that compares false with every bound slips through rules."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _refuse_nan(value, f"{prefix}{key}.")
+        require(not (isinstance(value, float) and math.isnan(value)), f"{prefix}{key}", "a number", value)
 
 
 def assign(config: DictConfig, override: Override) -> None:

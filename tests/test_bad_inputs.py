@@ -1,0 +1,263 @@
+"""What must be refused: each request with the message it gets, exit code 2, and nothing changed on disk."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from acetrain.cli import main
+
+LORA = "defaults:\n  - /schema/adapter@_here_: lora\n  - _self_\n"
+
+FILES = {
+    "conf/adapter/typo.yaml": f"{LORA}rnak: 1\n",
+    "conf/adapter/text.yaml": f"{LORA}rank: eight\n",
+    "conf/adapter/unfinished.yaml": f"{LORA}rank: 4\nalpha: 4\n",
+    "conf/adapter/untyped.yaml": "rank: 8\n",
+    "conf/adapter/empty.yaml": "",
+    "conf/adapter/list.yaml": "- 1\n",
+    "conf/adapter/broken.yaml": "rank: [1\nalpha: 3\n",
+    "conf/adapter/twice.yaml": f"{LORA}rank: 1\nrank: 2\n",
+    "conf/adapter/unknown.yaml": "defaults:\n  - /schema/adapter@_here_: lra\n  - _self_\nrank: 8\n",
+    "conf/adapter/foreign.yaml": "defaults:\n  - /schema/schedule@_here_: cosine\n  - _self_\nwarmup: 8\n",
+    "conf/adapter/dangling.yaml": f"{LORA}rank: ${{nope.x}}\nalpha: 1\ndropout: 0.0\n",
+    "experiments/typo.yaml": "adapter:\n  rnak: 8\n",
+    "experiments/top.yaml": "adpter:\n  rank: 8\n",
+    "experiments/type.yaml": "adapter:\n  rank: [1]\n",
+    "experiments/enum.yaml": "resume: sometimes\n",
+    "experiments/group.yaml": "defaults:\n  - override /adaptr: lora\n",
+    "experiments/option.yaml": "defaults:\n  - override /adapter: lroa\n",
+    "experiments/again.yaml": "defaults:\n  - /adapter: lora\n",
+    "experiments/scalar.yaml": "adapter: 8\n",
+    "experiments/null.yaml": "adapter: null\n",
+    "experiments/list.yaml": "- a\n",
+    "experiments/broken.yaml": "a: [\n",
+    "experiments/itself.yaml": "defaults: [itself]\n",
+    "experiments/base.yaml": "defaults: [bse]\n",
+    "experiments/hydra.yaml": "hydra: {run: {dir: x}}\n",
+    "sweeps/none.yaml": "seed: 3\n",
+    "sweeps/list.yaml": "grid: [1, 2]\n",
+    "sweeps/axis.yaml": "grid: {adapter.rank: []}\n",
+    "sweeps/scalar.yaml": "grid: {adapter.rank: 8}\n",
+    "sweeps/key.yaml": "grid: {adapter.rnak: [1, 2]}\n",
+    "sweeps/value.yaml": "grid: {adapter.rank: [1, x]}\n",
+    "sweeps/rule.yaml": "grid: {adapter.rank: [1, 0]}\n",
+    "sweeps/option.yaml": "grid: {adapter: [lora, lra]}\n",
+    "sweeps/typo.yaml": "adapter: {rnak: 2}\ngrid: {seed: [1, 2]}\n",
+    "sweeps/same.yaml": "grid: {seed: [1, 1]}\n",
+    "file.txt": "a file",
+    "empty/.keep": "",
+    "bare/song.txt": "no audio here",
+    "silent/a.wav": "not a sound",
+    "silent/a.caption.txt": "a caption",
+    "broken_cache/index.json": "{",
+    "dataset/dataset.json": "[",
+    "full/song.txt": "someone's",
+}
+"""What lies in the working directory."""
+
+TABLE: list[tuple[str, str]] = [
+    # the command line itself
+    ("trian", r"'trian': there is no such job; nearest: train"),
+    ("out_dir=x", r"out_dir=x: must follow a job"),
+    ("train --hlep", r"--hlep: there is no such flag; nearest: --help"),
+    ("train --config-dir", r"--config-dir: must be followed by a folder"),
+    ("train --config-dir nowhere", r"--config-dir: must be a folder that exists, got \S*nowhere"),
+    ("train foo", r"'foo': must be key=value"),
+    ("train =5", r"'=5': must be key=value"),
+    ("train ~adapter.rank", r"~adapter.rank: a key cannot be removed"),
+    ("train hydra.run.dir=x", r"hydra.run.dir: must be one of hydra/launcher, .*out_dir says where"),
+    ("train hydra/launcher=basic", r"hydra/launcher=basic: must go with -m"),
+    ("explain adpter", r"what: must be a group, .* got 'adpter'; nearest: adapter"),
+    ("explain adapter=lra", r"adapter: there is no option 'lra'; nearest: lora"),
+    ("explain adapter model", r"explain: must be asked of one thing at a time, got adapter model"),
+    # keys
+    ("train adpter.rank=3", r"adpter.rank: there is no such key .*nearest: adapter"),
+    ("train adapter.rnak=3", r"adapter.rnak: there is no such key in adapter \(LoRA\); nearest: rank"),
+    ("train adapter.rank.x=3", r"adapter.rank.x: there is no such key; adapter.rank is a value"),
+    ("train +foo=1", r"foo: there is no such key \(Train\); valid: adapter, "),
+    ("train ++adapter.foo=2", r"adapter.foo: there is no such key in adapter \(LoRA\); valid: alpha, dropout, rank"),
+    ("train schedule.floor=0.1", r"schedule.floor: there is no such key in schedule \(Constant\); valid: warmup"),
+    ("train targets.include.9=x", r"targets.include.9: must be one of the list's 2 positions, .* got '9'"),
+    ("synthesize adapter=lora", r"adapter: there is no such key \(Synthesize\)"),
+    ("synthesize experiment=short_run", r"experiment: synthesize has no experiments/"),
+    # values
+    ("train adapter.rank=eight", r"adapter.rank: must be a whole number, got 'eight'"),
+    ("train adapter.rank=8.5", r"adapter.rank: must be a whole number, got 8.5"),
+    ("train adapter.rank=true", r"adapter.rank: must be a whole number, got True"),
+    ("train adapter.rank=", r"adapter.rank: must be a whole number, got ''"),
+    ("train adapter.rank=null", r"adapter.rank: must not be null"),
+    ("train adapter.rank=[8]", r"adapter.rank: must be a whole number, got \[8\]"),
+    ("train adapter.rank=[8", r"adapter.rank: '\[8' cannot be read: .*\nquotes inside the argument keep it together"),
+    ("train adapter.rank=8,16", r"adapter.rank: must be one value, got '8,16'; -m runs"),
+    ("train cache=x adapter.rank=0", r"adapter.rank: must be at least 1, got 0"),
+    ("train cache=x adapter.dropout=1", r"adapter.dropout: must be in \[0, 1\), got 1.0"),
+    ("train adapter=lra", r"adapter: there is no option 'lra'; nearest: lora"),
+    ("train adapter=null", r"adapter: there is no option None"),
+    ("train adapter={rank:8}", r"adapter: there is no option \{'rank': 8\}"),
+    ("train optimizer.lr=fast", r"optimizer.lr: must be a number, got 'fast'"),
+    ("train cache=x optimizer.lr=nan", r"optimizer.lr: must be above 0, got nan"),
+    ("train cache=x timesteps.mean=nan", r"timesteps.mean: must be a number, got nan"),
+    ("train cache=x optimizer.lr=0", r"optimizer.lr: must be above 0, got 0.0"),
+    ("train precision=fp16", r"precision: there is no option 'fp16'; nearest: bf16"),
+    ("train precision.base=fp16", r"precision.base: must be one of fp32, bf16, got 'fp16'"),
+    ("train resume=maybe", r"resume: must be one of auto, never, got 'maybe'"),
+    (
+        "train trainer.gradient_checkpointing=maybe",
+        r"trainer.gradient_checkpointing: must be true or false, got 'maybe'",
+    ),
+    ("train targets.include=self_attn", r"targets.include: must be a list like \[a,b\] of str, got 'self_attn'"),
+    ("train max_steps=1e3", r"max_steps: must be a whole number, or null, got 1000.0"),
+    ("train cache=x max_steps=0", r"max_steps: must be at least 1, or null, got 0"),
+    ("train cache=x data.validation=1.5", r"data.validation: must be in \[0, 1\), got 1.5"),
+    ("train cache=x data.max_frames=0", r"data.max_frames: must be at least 1, got 0"),
+    ("train cache=x songs_per_step=0", r"songs_per_step: must be at least 1, got 0"),
+    ("train cache=x name=a/b", r"name: must be a word without '/', got 'a/b'"),
+    ("train cache=x seed=${nope}", r"seed: Interpolation key 'nope' not found"),
+    # missing or unfit input
+    ("train", r"cache: must be given, text: cache=...\nFolder that `acetrain preprocess` wrote"),
+    ("train cache=nowhere", r"cache: nowhere "),
+    ("train cache=file.txt", r"cache: file.txt"),
+    ("train cache=empty", r"cache: empty "),
+    ("train cache=broken_cache", r"cache: broken_cache"),
+    # option files, experiments
+    ("train adapter=typo", r"conf/adapter/typo.yaml: adapter.rnak: there is no such key .*nearest: rank"),
+    ("train adapter=text", r"conf/adapter/text.yaml: adapter.rank: must be a whole number, got 'eight'"),
+    ("train cache=x adapter=unfinished", r"adapter.dropout: must be given, a number"),
+    (
+        "train adapter=untyped",
+        r"conf/adapter/untyped.yaml: adapter.rank: .*schema.*\ndefaults: .*NAME being one of lora",
+    ),
+    ("train adapter=empty", r"conf/adapter/empty.yaml: must start with its schema"),
+    ("train adapter=list", r"conf/adapter/list.yaml: adapter: must be keys and values, got \[1\]"),
+    ("train adapter=broken", r"conf/adapter/broken.yaml: line 2 is not YAML"),
+    ("train adapter=twice", r"conf/adapter/twice.yaml: line 5 is not YAML: found duplicate key rank"),
+    ("train adapter=unknown", r"conf/adapter/unknown.yaml: schema/adapter: there is no option 'lra'; nearest: lora"),
+    (
+        "train adapter=foreign",
+        r"conf/adapter/foreign.yaml: adapter: must have a schema of its own group \(lora\), got Cosine",
+    ),
+    ("train cache=x adapter=dangling", r"adapter.rank: Interpolation key 'nope.x' not found"),
+    ("train adapter=latin", r"conf/adapter/latin.yaml: must be UTF-8 text"),
+    ("train experiment=shrt_run", r"experiment: there is no 'shrt_run' in experiments/; nearest: short_run"),
+    ("train experiment=[short_run,8]", r"experiment: must be a name, got \['short_run', 8\]"),
+    ("train experiment=typo", r"experiments/typo.yaml: adapter.rnak: there is no such key .*nearest: rank"),
+    ("train experiment=top", r"experiments/top.yaml: adpter: there is no such key \(Train\); nearest: adapter"),
+    ("train experiment=type", r"experiments/type.yaml: adapter.rank: must be a whole number, got '\[1\]'"),
+    ("train experiment=enum", r"experiments/enum.yaml: resume: must be one of auto, never, got 'sometimes'"),
+    ("train experiment=group", r"experiments/group.yaml: override /adaptr: there is no such group .*nearest: adapter"),
+    ("train experiment=option", r"experiments/option.yaml: adapter: there is no option 'lroa'; nearest: lora"),
+    ("train experiment=again", r"experiments/again.yaml: adapter: must be chosen once"),
+    ("train experiment=scalar", r"experiments/scalar.yaml: adapter: must be keys and values, got 8"),
+    ("train experiment=null.yaml", r"experiment: there is no 'null.yaml' in experiments/; nearest: null"),
+    ("train experiment='null'", r"experiments/null.yaml: adapter: must not be null"),
+    ("train experiment=list", r"experiments/list.yaml: must be a mapping"),
+    ("train experiment=broken", r"experiments/broken.yaml: line 2 is not YAML"),
+    ("train experiment=itself", r"experiments/itself.yaml: defaults: must not name the file itself"),
+    ("train experiment=base", r"experiment: there is no 'bse' in experiments/; nearest: base"),
+    ("train experiment=hydra", r"experiments/hydra.yaml: hydra: must not be set in experiments/"),
+    # grids: every cell is looked at before the first runs
+    (
+        "train -m cache=x adapter.rank=1,x",
+        r"adapter.rank: must be a whole number, got 'x'\nin job 2 of 2: adapter.rank=x",
+    ),
+    ("train -m cache=x adapter.rank=1,0", r"adapter.rank: must be at least 1, got 0\nin job 2 of 2: adapter.rank=0"),
+    ("train -m cache=x adapter=lora,lra", r"adapter: there is no option 'lra'; nearest: lora"),
+    ("train -m cache=x seed=range(1,1)", r"seed: must be at least one value, got 'range\(1,1\)'"),
+    ("train -m cache=x seed=interval(0,1)", r"seed: must be values to try"),
+    ("train -m cache=a,b,c[", r"cache: 'a,b,c\[' cannot be read"),
+    ("synthesize -m out_dir=x seed=1,2", r"out_dir: must differ between jobs, 1 and 2 would both write x"),
+    ("synthesize -m out_dir=${seed} seed=1,2 hydra/launcher=nope", r"hydra/launcher: there is no option 'nope'"),
+    ("synthesize -m out_dir=${seed} seed=1,2 hydra.launcher.jobs=2", r"hydra.launcher.jobs: there is no such key"),
+    ("train cache=x sweep=nope", r"sweep: there is no 'nope' in sweeps/; nearest: none"),
+    ("train cache=x sweep=none", r"sweeps/none.yaml: grid: must be a mapping of keys to lists of values, .* got None"),
+    (
+        "train cache=x sweep=list",
+        r"sweeps/list.yaml: grid: must be a mapping of keys to lists of values, .* got \[1, 2\]",
+    ),
+    ("train cache=x sweep=axis", r"sweeps/axis.yaml: grid.adapter.rank: must be a list of values, got \[\]"),
+    ("train cache=x sweep=scalar", r"sweeps/scalar.yaml: grid.adapter.rank: must be a list of values, got 8"),
+    ("train cache=x sweep=key", r"sweeps/key.yaml: adapter.rnak: there is no such key .*nearest: rank"),
+    ("train cache=x sweep=value", r"sweeps/value.yaml: adapter.rank: must be a whole number, got 'x'\nin job 2 of 2"),
+    ("train cache=x sweep=rule", r"sweeps/rule.yaml: adapter.rank: must be at least 1, got 0\nin job 2 of 2"),
+    ("train cache=x sweep=option", r"sweeps/option.yaml: adapter: there is no option 'lra'; nearest: lora"),
+    ("train cache=x sweep=typo", r"sweeps/typo.yaml: adapter.rnak: there is no such key"),
+    ("train sweep=rank seed=1,2 cache=x", r"seed: must be one value, got '1,2'; -m runs"),
+    # synthesize
+    ("synthesize", r"out_dir: must be given, text"),
+    ("synthesize out_dir=", r"out_dir: must be a folder"),
+    ("synthesize out_dir=file.txt", r"out_dir: file.txt is a file"),
+    ("synthesize out_dir=full", r"out_dir: full is not empty"),
+    ("synthesize out_dir=x count=0", r"count: must be at least 1, got 0"),
+    ("synthesize out_dir=x style=waltz", r"style: 'waltz' is no style; valid: "),
+    ("synthesize out_dir=x min_seconds=1", r"min_seconds: must be at least 4, got 1.0"),
+    ("synthesize out_dir=x min_seconds=9 max_seconds=5", r"max_seconds: must be from min_seconds \(9\) to 60, got 5.0"),
+    # preprocess
+    ("preprocess cache=x", r"songs: must be given, text"),
+    ("preprocess songs=nowhere cache=x", r"songs: .*nowhere"),
+    ("preprocess songs=empty cache=x", r"songs: .*empty"),
+    ("preprocess songs=bare cache=x", r"songs: .*bare"),
+    ("preprocess songs=dataset/dataset.json cache=x", r"songs: .*dataset.json"),
+    ("preprocess songs=tones cache=file.txt", r"cache: file.txt is a file"),
+    ("preprocess songs=tones cache=x on_error=maybe", r"on_error: must be one of stop, skip, got 'maybe'"),
+    ("preprocess songs=tones cache=x model=tny", r"model: there is no option 'tny'; nearest: tiny"),
+    ("preprocess songs=silent cache=x", r"(?s).*a\.wav"),
+    ("preprocess songs=tones cache=x", r"(?s).*tone\.wav"),
+    # generate
+    ("generate output=x.wav", r"prompt: must be given, text"),
+    ("generate prompt=a", r"output: must be given, text"),
+    ("generate prompt= output=x.wav", r"prompt: must be a text, got ''"),
+    ("generate prompt=@nowhere output=x.wav", r"prompt: the file 'nowhere' cannot be read: No such file"),
+    ("generate prompt=@conf/adapter/latin.yaml output=x.wav", r"prompt: the file .* cannot be read: it is not UTF-8"),
+    ("generate prompt=a output=x.mp4", r"output: must be a \.wav, .*got 'x.mp4'"),
+    ("generate prompt=a output=file.txt/x.wav", r"output: .*file.txt is a file"),
+    ("generate prompt=a output=x.wav duration=0", r"duration: must be above 0"),
+    ("generate prompt=a output=x.wav scale=nan", r"scale: must be a finite number, got nan"),
+    ("generate prompt=a output=x.wav bpm=9", r"bpm: must be a number from 30 to 300, got 9"),
+    ("generate prompt=a output=x.wav steps=0", r"steps: must be at least 1, or null, got 0"),
+    ("generate prompt=a output=x.wav adapter_path=nowhere", r"adapter_path: .*nowhere"),
+    ("generate prompt=a output=x.wav adapter_path=empty", r"adapter_path: .*empty"),
+]
+"""Arguments, split at blanks, and what stderr must start with."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The working directory of every request."""
+    here = tmp_path_factory.mktemp("working")
+    for name, text in FILES.items():
+        file = here / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    (here / "conf/adapter/latin.yaml").write_bytes(b"rank: \xff\xfe\n")
+    (here / "tones").mkdir()
+    soundfile.write(here / "tones/tone.wav", np.sin(np.arange(16000) / 9), 16000)  # and no caption beside it
+    return here
+
+
+def state(folder: Path) -> dict[str, tuple[int, str]]:
+    """Every path below `folder`, when it changed last, and its content."""
+    return {
+        str(path): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest())
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@pytest.mark.parametrize(("arguments", "message"), TABLE, ids=[arguments for arguments, _ in TABLE])
+def test_it_is_refused_with_its_message_and_nothing_changes(arguments, message, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    before = state(folder)
+    code = main(arguments.split(" "))
+    stderr = capsys.readouterr().err
+    assert re.match(message, stderr), stderr
+    assert code == 2
+    assert len(stderr.splitlines()) <= 4
+    assert "Traceback" not in stderr
+    assert state(folder) == before
+
+
+def test_the_table_is_long_enough():
+    assert len({arguments for arguments, _ in TABLE}) == len(TABLE) >= 40
