@@ -3,6 +3,7 @@ VENV ?= .venv
 OUT ?= quickstart
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIECE := prompt="warm marimba music" duration=8 seed=0 overwrite=true
 
 .PHONY: help quickstart test test-all lint format clean
 
@@ -19,17 +20,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # The style is one that the tiny model was not pretrained on.
 quickstart: $(INSTALLED)
-	$(BIN)/acetrain synthesize out_dir="$(OUT)/songs" style=marimba count=12 seed=1
+	test -d "$(OUT)/songs" || $(BIN)/acetrain synthesize out_dir="$(OUT)/songs" style=marimba count=12 seed=1
 	$(BIN)/acetrain preprocess model=tiny songs="$(OUT)/songs" cache="$(OUT)/cache"
 	$(BIN)/acetrain train model=tiny cache="$(OUT)/cache" out_dir="$(OUT)/run" max_steps=60
-	$(BIN)/acetrain generate model=tiny adapter_path="$(OUT)/run/adapter" prompt="a warm marimba piece" duration=8 \
-		output="$(OUT)/with_adapter.wav" seed=0
+	$(BIN)/acetrain generate model=tiny $(PIECE) output="$(OUT)/base.wav"
+	$(BIN)/acetrain generate model=tiny $(PIECE) output="$(OUT)/adapter.wav" adapter_path="$(OUT)/run/adapter"
 	@echo
-	@echo "songs    $(OUT)/songs"
-	@echo "cache    $(OUT)/cache"
-	@echo "run      $(OUT)/run           (config.yaml, metrics.csv, loss.png, checkpoints)"
-	@echo "adapter  $(OUT)/run/adapter"
-	@echo "music    $(OUT)/with_adapter.wav"
+	@echo "songs                  $(OUT)/songs"
+	@echo "encoded                $(OUT)/cache"
+	@echo "run                    $(OUT)/run (config.yaml, metrics.csv, loss.png, checkpoints)"
+	@echo "adapter                $(OUT)/run/adapter"
+	@echo "music without adapter  $(OUT)/base.wav"
+	@echo "music with adapter     $(OUT)/adapter.wav"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
