@@ -3,7 +3,7 @@ VENV ?= .venv
 OUT ?= quickstart
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PIECE := prompt="warm marimba music" duration=8 seed=0 overwrite=true
+PIECE := prompt="a warm, dancing marimba piece" duration=8 seed=0 overwrite=true
 
 .PHONY: help quickstart test test-all lint format clean
 
