@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from acetrain import __version__
 from acetrain.command.arguments import Request, parse
 from acetrain.command.outcome import REFUSED, SIGNALLED, Outcome, ended_by_signals, outcome_of
+from acetrain.command.quiet import quiet
 from acetrain.errors import Interrupted, Refused, nearest
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for and return the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    quiet()
     try:
         with ended_by_signals():
             outcome = outcome_of(lambda: _answer(given), debug="--debug" in given)

@@ -10,6 +10,7 @@ from diffusers import AceStepPipeline, AutoencoderOobleck
 from jaxtyping import Float
 from torch import Tensor
 
+from acetrain.acestep.load import without_loading_bars
 from acetrain.acestep.model import Model
 from acetrain.data.prompt import Prompt
 
@@ -26,6 +27,7 @@ OVERLAP = 50
 
 def load_encoders(model: Model, dtype: torch.dtype, device: torch.device) -> AceStepPipeline:
     """The pipeline without what encoding does not need: the DiT and the audio tokenizers stay on the disk."""
+    without_loading_bars()
     left_out = dict.fromkeys(("transformer", "audio_tokenizer", "audio_token_detokenizer"))
     return AceStepPipeline.from_pretrained(model.folder(), dtype=dtype, **left_out).to(device)
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import diffusers
 import torch
+import transformers
 from diffusers import AceStepConditionEncoder, AceStepPipeline
 from jaxtyping import Float
 from torch import Tensor
@@ -24,16 +26,24 @@ class Base:
 
 def load_base(model: Model, dtype: torch.dtype) -> Base:
     """The frozen DiT in `dtype` on the CPU, with the null condition and the silence latent in fp32."""
+    without_loading_bars()
     folder = model.folder()
-    dit = MaskedDiT.from_pretrained(folder, subfolder="transformer", torch_dtype=dtype)
-    encoder = AceStepConditionEncoder.from_pretrained(folder, subfolder="condition_encoder", torch_dtype=torch.float32)
+    dit = MaskedDiT.from_pretrained(folder, subfolder="transformer", dtype=dtype)
+    encoder = AceStepConditionEncoder.from_pretrained(folder, subfolder="condition_encoder", dtype=torch.float32)
     dit.requires_grad_(False).eval()
     return Base(dit, encoder.null_condition_emb.detach().flatten().clone(), encoder.silence_latent[0].clone())
 
 
+def without_loading_bars() -> None:
+    """No bar for each component of a checkpoint: the jobs have their own progress."""
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
 def load_pipeline(model: Model, dtype: torch.dtype, device: torch.device | str) -> AceStepPipeline:
     """The whole inference pipeline in `dtype` on `device`, without progress bars of its own."""
-    pipeline = AceStepPipeline.from_pretrained(model.folder(), torch_dtype=dtype)
+    without_loading_bars()
+    pipeline = AceStepPipeline.from_pretrained(model.folder(), dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

@@ -87,6 +87,7 @@ class Train:
         """Whether data, model, targets and folder go together; reads no weight and creates nothing."""
         self.songs.check_model(self.model)
         _ = self.target_names
+        self.logger.check()
         self.folder.check(may_resume=True)
 
     @cached_property
@@ -186,14 +187,18 @@ class Train:
 
     def _fit(self, module: "FlowMatching", keeper: "Keeper") -> None:
         from acetrain.data.module import CachedSongs
+        from acetrain.tracking.plots import plot_run
+        from acetrain.training.replicas import first_rank
 
         data = CachedSongs(self.songs, self.split[0], self.plan, self.data, self.total_steps)
-        loggers = self.logger.open(self.folder.path, self._run_name, self.name, resolved(self))
-        self.trainer.build(self.precision, loggers, keeper, self.folder.path).fit(module, data)
-
-    @property
-    def _run_name(self) -> str:
-        return f"{self.name}-{signature_of(self.folder.identity)}"
+        name = f"{self.name}-{signature_of(self.folder.identity)}"
+        loggers = self.logger.open(self.folder.path, name, self.name, resolved(self)) if first_rank() else []
+        try:
+            self.trainer.build(self.precision, loggers, keeper, self.folder.path).fit(module, data)
+        finally:
+            if first_rank():
+                plot = plot_run(self.folder.path, keeper.histogram)
+                self.logger.close(loggers, plot, keeper.histogram)
 
     def _saver(self, module: "FlowMatching") -> "Callable[[Path], None]":
         """A function that writes the present adapter to a folder, with what it was trained on and how."""

@@ -1,6 +1,6 @@
 """Where a run's figures go, besides `metrics.csv` and the plot that every run writes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -14,9 +14,15 @@ if TYPE_CHECKING:
 class LoggerOption:
     """A tracker."""
 
+    def check(self) -> None:
+        """Raise Refused if the tracker cannot be reached as asked."""
+
     def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> "list[Logger]":
-        """The Lightning loggers of the run in `folder`."""
+        """The Lightning loggers of the run in `folder`; to be called by the rank that writes."""
         raise NotImplementedError
+
+    def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
+        """Hand over the run's plot and its histogram of timesteps, and let go of the loggers."""
 
 
 @dataclass
@@ -44,7 +50,22 @@ class Wandb(LoggerOption):
     mode: Mode
     """auto is online where an API key is set and offline elsewhere; `wandb sync` uploads an offline run later."""
 
-    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> "list[Logger]":
-        from acetrain.tracking.wandb import logger
+    def check(self) -> None:
+        if self.mode is Mode.online:
+            from acetrain.tracking.wandb import check
 
-        return [logger(folder, name, group, config, self.project, self.mode)]
+            check(self.mode)
+
+    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> "list[Logger]":
+        from acetrain.tracking.wandb import start
+
+        return [start(folder, name, group, config, self.project, self.mode)]
+
+    def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
+        from lightning.pytorch.loggers import WandbLogger
+
+        from acetrain.tracking.wandb import finish
+
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                finish(logger, plot, histogram)

@@ -11,7 +11,6 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from acetrain.tracking.plots import plot_run
 from acetrain.tracking.progress import TrainingProgress
 from acetrain.tracking.table import Table
 from acetrain.training import checkpoint
@@ -161,12 +160,8 @@ class Keeper(Callback):
 
     def _close(self) -> None:
         self.signals.__exit__(None, None, None)
-        self._draw()
-
-    @rank_zero_only
-    def _draw(self) -> None:
-        self.progress.close()
-        plot_run(self.folder, self.histogram)
+        if hasattr(self, "progress"):
+            self.progress.close()
 
 
 class Every:

@@ -29,7 +29,8 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = _flatten_dense_tensors(gradients)
     dist.all_reduce(flat)
-    torch._foreach_copy_(gradients, list(_unflatten_dense_tensors(flat, gradients)))
+    for gradient, total in zip(gradients, _unflatten_dense_tensors(flat, gradients), strict=True):
+        gradient.copy_(total)
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

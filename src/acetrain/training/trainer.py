@@ -82,5 +82,6 @@ class TrainerOption:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            log_every_n_steps=1,
             use_distributed_sampler=False,
         )
