@@ -1,6 +1,8 @@
 """Caches of random songs and modules over the tiny base: what a test of training needs, without preprocessing."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -53,8 +55,11 @@ def module(loaded: Base, condition_dropout: float = 0.15, total_steps: int = 10)
     return FlowMatching(loaded, recipe, total_steps).train()
 
 
-def cache(folder: Path, songs: int) -> Path:
-    """Write a cache of `songs` random songs, 100 to 220 frames each, as if encoded by the tiny base."""
+def cache(folder: Path, songs: int, loudness: Mapping[int, float] = MappingProxyType({})) -> Path:
+    """Write a cache of `songs` random songs, 100 to 220 frames each, as if encoded by the tiny base.
+
+    `loudness` multiplies the latents of single songs.
+    """
     fingerprint = Fingerprint(
         variant="tiny",
         weights=hash_weights(EMBEDDED),
@@ -72,6 +77,7 @@ def cache(folder: Path, songs: int) -> Path:
     rows = []
     for index in range(songs):
         latents, condition = song(100 + 53 * index % 121, 40 + 17 * index % 41, seed=index)
+        latents *= loudness.get(index, 1.0)
         name = f"song{index}.wav"
         lengths = len(latents), len(condition), len(latents) / 25
         row = CachedSong(name, path_of(name), *lengths, audio=f"{index}" * 64, text="0" * 64)

@@ -1,0 +1,126 @@
+"""What a run writes, what it does with steps that are not finite, and what it refuses."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from fabricate import cache
+from runs import adapter, metrics, train
+from safetensors import safe_open
+
+WANDB = ["logger=wandb", "logger.mode=offline"]
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cache(tmp_path_factory.mktemp("cache") / "cache", songs=6)
+
+
+@pytest.fixture(scope="module")
+def run(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    done = train(songs, folder, "max_steps=10", *WANDB)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def held_out(run: Path) -> dict[int, dict[tuple[str, str], float]]:
+    losses: dict[int, dict[tuple[str, str], float]] = {}
+    with (run / "validation.csv").open() as file:
+        for row in csv.DictReader(file):
+            losses.setdefault(int(row["step"]), {})[row["song"], row["quantile"]] = float(row["loss"])
+    return losses
+
+
+def test_a_run_leaves_what_it_says(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert {"adapter", "best", "config.yaml", "identity.json", "metrics.csv", "validation.csv", "loss.png"} <= names
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in (run / "adapter").glob("*.safetensors")] == ["adapter_model.safetensors"]
+    with safe_open(run / "adapter" / "adapter_model.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert metadata["base"] == "tiny" and metadata["step"] == "10"
+    assert json.loads(metadata["choices"])["optimizer"] == "adamw"
+    assert metadata["config"] == (run / "config.yaml").read_text()
+
+
+def test_the_configuration_repeats_the_run(songs: Path, run: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    done = train(songs, again, f"experiment={run / 'config.yaml'}", *WANDB)
+    assert done.returncode == 0, done.stderr
+    assert metrics(again) == metrics(run)
+
+
+def test_metrics_hold_every_step_and_the_bins_at_validations(run: Path) -> None:
+    rows = metrics(run)
+    assert [row["step"] for row in rows] == [str(step) for step in range(1, 11)]
+    validated = [row for row in rows if row["val_loss"]]
+    assert [row["step"] for row in validated] == ["5", "10"]
+    bins = [key for key in rows[0] if key.startswith("val_t")]
+    assert len(bins) == 3
+    for row in validated:
+        mean = sum(float(row[key]) for key in bins) / 3
+        assert mean == pytest.approx(float(row["val_loss"]), rel=1e-5)
+        losses = held_out(run)[int(row["step"])]
+        assert sum(losses.values()) / len(losses) == pytest.approx(mean, rel=1e-5)
+
+
+def test_validation_has_a_start_and_one_grid(run: Path) -> None:
+    losses = held_out(run)
+    assert sorted(losses) == [0, 5, 10]
+    assert losses[0].keys() == losses[10].keys() and len(losses[0]) == 3
+    assert losses[0] != losses[10]
+
+
+def test_a_second_seed_is_judged_on_the_same_grid(songs: Path, run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert train(songs, other, "max_steps=1", "seed=1").returncode == 0
+    assert held_out(other)[0] == held_out(run)[0]
+
+
+def test_wandb_is_kept_offline(run: Path) -> None:
+    assert list(run.glob("wandb/offline-run-*/*.wandb"))
+    assert re.fullmatch(r"[0-9a-f]{8}", (run / "wandb_id").read_text())
+
+
+def test_few_songs_are_all_trained_on_and_it_says_so(tmp_path: Path) -> None:
+    done = train(cache(tmp_path / "cache", songs=4), tmp_path / "run", "max_steps=2")
+    assert done.returncode == 0 and "none held out" in done.stdout
+    assert held_out(tmp_path / "run") == {} and not (tmp_path / "run" / "best").exists()
+
+
+def test_a_step_that_is_not_finite_is_skipped_counted_and_named(tmp_path: Path) -> None:
+    songs = cache(tmp_path / "cache", songs=4, loudness={2: 1e30})
+    run = tmp_path / "run"
+    done = train(songs, run, "max_steps=8", "songs_per_step=1", "condition_dropout=0")
+    assert done.returncode == 0, done.stderr
+    skipped = [row for row in metrics(run) if row["skipped"] == "1"]
+    assert len(skipped) == 2 and len(metrics(run)) == 8
+    said = re.findall(r"step (\d+) skipped: .* with song2.wav \(t=0\.\d+", done.stdout)
+    assert said == [row["step"] for row in skipped]
+    assert all(tensor.isfinite().all() for tensor in adapter(run).values())
+
+
+def test_too_many_bad_steps_end_the_run_with_its_last_checkpoint(tmp_path: Path) -> None:
+    songs = cache(tmp_path / "cache", songs=2, loudness={0: 1e30, 1: 1e30})
+    run = tmp_path / "run"
+    done = train(songs, run, "max_steps=20", "trainer.max_bad_steps=4", "trainer.checkpoint_every=1")
+    assert done.returncode == 1 and "4 steps in a row" in done.stderr and len(done.stderr.strip().splitlines()) <= 4
+    assert list(run.glob("step-*.ckpt"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recomputing_activations_changes_nothing(songs: Path, tmp_path: Path, precision: str) -> None:
+    for name, recompute in (("with", "true"), ("without", "false")):
+        arguments = [f"precision={precision}", f"trainer.gradient_checkpointing={recompute}", "max_steps=3"]
+        assert train(songs, tmp_path / name, *arguments).returncode == 0
+    assert metrics(tmp_path / "with") == metrics(tmp_path / "without")
+
+
+def test_the_frame_budget_changes_no_result(songs: Path, tmp_path: Path) -> None:
+    for frames in (1, 450):
+        assert train(songs, tmp_path / str(frames), f"data.max_frames={frames}", "max_steps=6").returncode == 0
+    ours, theirs = adapter(tmp_path / "1"), adapter(tmp_path / "450")
+    assert all((ours[name] - theirs[name]).abs().max() < 1e-5 for name in ours)
