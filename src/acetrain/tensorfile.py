@@ -28,8 +28,8 @@ class Header(NamedTuple):
 def read_header(file: Path) -> Header:
     """The header of a safetensors file.
 
-    Raises ValueError where the file is not whole (a header that cannot be read, or a length that does not fit it), OSError
-    where it cannot be opened.
+    Raises ValueError where the file is not whole (a header that cannot be read, or a length that does not fit it),
+    OSError where it cannot be opened.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:

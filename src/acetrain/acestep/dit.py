@@ -11,8 +11,9 @@ from torch import Tensor
 class MaskedDiT(AceStepTransformer1DModel):
     """diffusers' `AceStepTransformer1DModel`, which ignores padding, with songs kept apart from it.
 
-    A batch without padding takes diffusers' own forward, to the bit. A padded one runs the same blocks with masks: padded
-    frames are zero, as the model's own odd-length padding is, and no valid token attends to a padded frame or condition row.
+    A batch without padding takes diffusers' own forward, to the bit. A padded one runs the same blocks with masks:
+    padded frames are zero, as the model's own odd-length padding is, and no valid token attends to a padded frame or
+    condition row.
     """
 
     def velocity(
@@ -24,9 +25,9 @@ class MaskedDiT(AceStepTransformer1DModel):
         frames: Sequence[int],
         tokens: Sequence[int],
     ) -> Float[Tensor, "song frame channel"]:
-        """Predicted velocity `noise - data` at time t (1 is noise) for songs of `frames` frames and `tokens` condition rows.
+        """Predicted velocity `noise - data` at time t (1 is noise).
 
-        t and the inputs are cast to the model's dtype, as the pipeline does; padded frames of the result mean nothing.
+        The songs have `frames` valid frames and `tokens` valid condition rows. t and the inputs are cast to the model's dtype, as the pipeline does; padded frames of the result mean nothing.
         """
         dtype = self.scale_shift_table.dtype
         x_t, t, condition, context = (tensor.to(dtype) for tensor in (x_t, t, condition, context))

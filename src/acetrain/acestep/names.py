@@ -1,12 +1,20 @@
 """Module names of the DiT: the linear layers a configuration implies, and the two spellings of them.
 
-The official checkpoint and diffusers name the attention projections differently (`q_proj` against `to_q`); all else agrees.
+The official checkpoint and diffusers name the attention projections differently (`q_proj` against `to_q`); all else
+agrees.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-OFFICIAL = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out.0": "o_proj", "norm_q": "q_norm", "norm_k": "k_norm"}
+OFFICIAL = {
+    "to_q": "q_proj",
+    "to_k": "k_proj",
+    "to_v": "v_proj",
+    "to_out.0": "o_proj",
+    "norm_q": "q_norm",
+    "norm_k": "k_norm",
+}
 """diffusers' name of an attention part -> the official one."""
 
 _ATTENTIONS = ("self_attn", "cross_attn")

@@ -27,8 +27,8 @@ def stamps(folder: Path) -> list[Stamp]:
 
 
 def hash_weights(folder: Path) -> str:
-    """SHA-256 over the encoding tensors in the order of their canonical names: component, diffusers' name, dtype, shape,
-    bytes. How the tensors are spread over files does not matter.
+    """SHA-256 over the encoding tensors in the order of their canonical names: component, diffusers' name, dtype,
+    shape, bytes. How the tensors are spread over files does not matter.
 
     Raises `Refused` where a file is missing or broken.
     """

@@ -14,7 +14,7 @@ NAME = "default"
 
 
 def inject(dit: nn.Module, config: LoraConfig, names: Sequence[str], seed: int) -> None:
-    """Attach the adapter `config` describes to exactly `names`, initialised from `seed` in fp32 whatever the base's dtype.
+    """Attach the adapter `config` describes to exactly `names`, initialised from `seed` in fp32.
 
     Raises RuntimeError if PEFT wrapped other modules than the named ones.
     """

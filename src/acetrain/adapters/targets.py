@@ -12,7 +12,8 @@ from acetrain.errors import Refused, nearest
 class Targets:
     """Patterns over module names, in official or diffusers spelling.
 
-    A pattern is whole dotted parts of a name, with `*` and `?`: `q_proj`, `self_attn`, `layers.3.cross_attn`, `layers.1?.*.to_k`.
+    A pattern is whole dotted parts of a name, with `*` and `?`: `q_proj`, `self_attn`, `layers.3.cross_attn`,
+    `layers.1?.*.to_k`.
     """
 
     include: list[str]

@@ -82,8 +82,8 @@ def _sizes(total: int, size: int) -> list[int]:
 def held_out(names: Sequence[str], share: float) -> tuple[list[int], list[int]]:
     """Split songs into training and validation positions, by song, so that no song is in both.
 
-    From 5 songs on a share above 0 holds out at least one song; below that, none. The names alone decide, so that runs with
-    different seeds are judged on the same songs.
+    From 5 songs on a share above 0 holds out at least one song; below that, none. The names alone decide, so that runs
+    with different seeds are judged on the same songs.
     """
     if share == 0 or len(names) < 5:
         return list(range(len(names))), []

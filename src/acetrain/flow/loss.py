@@ -12,7 +12,7 @@ class Loss:
     """A loss over the predicted velocity."""
 
     def song_losses(self, velocity: "Tensor", target: "Tensor", valid: "Tensor", t: "Tensor") -> "Tensor":
-        """One loss a song: velocity and target [song, frame, channel], valid [song, frame], t [song] -> [song], fp32."""
+        """[song], fp32, from velocity and target [song, frame, channel], valid [song, frame] and t [song]."""
         raise NotImplementedError
 
 

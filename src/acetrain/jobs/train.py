@@ -48,7 +48,8 @@ class Train:
     cache: str
     """Folder that `acetrain preprocess` wrote."""
     out_dir: str
-    """Folder of the run; empty for `runs/<name>-<signature>`. In a multirun, the folder that holds one such folder a job."""
+    """Folder of the run; empty for `runs/<name>-<signature>`. In a multirun, the folder that holds one such folder a
+    job."""
     seed: int
     """Seed of everything that is drawn."""
     model: Model

@@ -12,7 +12,7 @@ from acetrain.tracking.table import read
 
 
 def plot_run(folder: Path, histogram: Sequence[int]) -> Path:
-    """Write `loss.png`: training loss, held-out loss by timestep, and the timesteps drawn, from the tables in `folder`."""
+    """Write `loss.png` from the tables in `folder`: training loss, held-out loss by timestep, the timesteps drawn."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     training, held_out, times = figure.subplots(1, 3)
     _training(training, folder)

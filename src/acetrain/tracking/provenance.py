@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def commit() -> str:
-    """The commit of the checkout this package runs from, with `-dirty` if it was changed; empty for an installed package."""
+    """The commit of the checkout this package runs from, `-dirty` if it was changed; empty for an installed package."""
     package = Path(__file__).resolve().parents[1]
     root = package.parents[1]
     if not (root / ".git").exists():

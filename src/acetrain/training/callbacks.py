@@ -24,10 +24,11 @@ SPEED = ("songs_per_s", "frames_per_s", "peak_memory_mb", "seconds")
 
 
 class Keeper(Callback):
-    """Runs after every step, in this order: validate, record, save, stop. One callback, so that the order is in one place.
+    """Runs after every step, in this order: validate, record, save, stop. The order is in one place, and matters.
 
-    What it saves at step k is written after the rows of step k: a run that goes on from there has every row before it. The
-    finished adapter is written before the last checkpoint: a checkpoint of the last step means that nothing is left to do.
+    What it saves at step k is written after the rows of step k: a run that goes on from there has every row before it.
+    The finished adapter is written before the last checkpoint: a checkpoint of the last step means that nothing is left
+    to do.
     """
 
     def __init__(

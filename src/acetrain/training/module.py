@@ -157,8 +157,8 @@ class FlowMatching(LightningModule):
         print(f"step {self.step} skipped: non-finite loss or gradient with {named}", flush=True)
         if self.bad_steps >= self.recipe.max_bad_steps:
             raise Failed(
-                f"trainer.max_bad_steps: {self.bad_steps} steps in a row had a non-finite loss or gradient, last with {named}; "
-                "the last good checkpoint is kept; a lower optimizer.lr usually helps"
+                f"trainer.max_bad_steps: {self.bad_steps} steps in a row had a non-finite loss or gradient, "
+                f"last with {named}; the last good checkpoint is kept; a lower optimizer.lr usually helps"
             )
 
     @property

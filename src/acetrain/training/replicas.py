@@ -11,7 +11,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 class Replicas(DDPStrategy):
-    """Lightning's DDP launching and process group without its wrapper, which would average by rank instead of by song."""
+    """Lightning's DDP launching and process group without its wrapper, which averages by rank instead of by song."""
 
     def configure_ddp(self) -> None:
         """Leave the module as it is; every rank has built the same adapter from the same seed."""

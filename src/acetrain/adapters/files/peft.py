@@ -28,7 +28,10 @@ class AdapterFiles:
 
 
 def locate(path: Path) -> AdapterFiles:
-    """The files of the adapter at `path`, its folder or its safetensors. Raises Refused where one is missing or foreign."""
+    """The files of the adapter at `path`, its folder or its safetensors.
+
+    Raises Refused where one is missing or foreign.
+    """
     weights = path / WEIGHTS if path.is_dir() else path
     if not weights.is_file():
         raise Refused(f"adapter_path: {weights} does not exist")
@@ -88,7 +91,8 @@ def load(dit: "nn.Module", path: Path, scale: float) -> None:
     strangers = [name for name in names if name not in known]
     if strangers:
         raise Refused(
-            f"adapter_path: {files.weights}: {len(strangers)} modules are not in the DiT, the first {official(strangers[0])}"
+            f"adapter_path: {files.weights}: {len(strangers)} modules are not in the DiT, "
+            f"the first {official(strangers[0])}"
         )
     config = LoraConfig(**_diffusers_config(read_config(files.config)))
     config.target_modules = names
