@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fabricate
 import pytest
 
 from acetrain import __version__
@@ -94,13 +95,26 @@ def test_help_and_explain_import_nothing_heavy(there):
     assert contents(there) == []
 
 
-@pytest.mark.parametrize("what", ["", *GROUPS, "adapter=lora", *JOBS])
-def test_explain_prints_what_it_is_asked_for(what, capsys):
-    assert main(["explain", *([what] if what else [])]) == 0
+@pytest.mark.parametrize("what", [*GROUPS, "train"])
+def test_explain_prints_every_group_and_a_job(what, capsys):
+    assert main(["explain", what]) == 0
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) > 1
+    assert f"{what}=" in printed or "keys (key=value)" in printed
+
+
+def test_explain_takes_its_question_as_a_key_too(capsys):
+    assert main(["explain", "adapter=lora"]) == 0
     by_position = capsys.readouterr().out
-    assert main(["explain", f"what={what}"]) == 0
+    assert main(["explain", "what=adapter=lora"]) == 0
     assert capsys.readouterr().out == by_position
-    assert len(by_position.splitlines()) > 1
+    assert by_position.startswith("adapter=lora: Low-rank adaptation")
+
+
+def test_explain_lists_groups_and_jobs_where_nothing_is_asked(capsys):
+    assert main(["explain"]) == 0
+    printed = capsys.readouterr().out
+    assert all(re.search(rf"^  {name} +\S", printed, re.MULTILINE) for name in (*GROUPS, *JOBS))
 
 
 def test_explain_knows_the_folders_that_are_given(there, capsys):
@@ -224,22 +238,23 @@ def test_nothing_runs_if_a_cell_cannot(there, ran, capsys):
     assert contents(there) == []
 
 
-def test_runs_of_a_multirun_lie_below_out_dir_by_signature(there, tiny_cache, monkeypatch):
+def test_runs_of_a_multirun_lie_below_out_dir_by_signature(there, monkeypatch):
+    encoded = fabricate.cache(there / "cache", songs=3)
     jobs: list[Train] = []
     monkeypatch.setattr(Train, "run", lambda self: jobs.append(self))
-    arguments = ["train", "-m", f"cache='{tiny_cache}'", "adapter.rank=8,16", "out_dir=all", "max_steps=1"]
+    arguments = ["train", "-m", f"cache='{encoded}'", "adapter.rank=8,16", "out_dir=all", "max_steps=1"]
     assert main(arguments) == 0
     folders = [job.out_dir for job in jobs]
     assert len(set(folders)) == 2
     assert all(re.fullmatch(r"all/train-[0-9a-f]{8}", folder) for folder in folders)
     assert main([*arguments[:-1], "max_steps=2"]) == 0
     assert [job.out_dir for job in jobs[2:]] == folders
-    assert main(["train", f"cache={tiny_cache}", "sweep=rank", "max_steps=1"]) == 0
+    assert main(["train", f"cache={encoded}", "sweep=rank", "max_steps=1"]) == 0
     assert all(job.out_dir.startswith("runs/train-") for job in jobs[4:])
     assert len(jobs[4:]) == 3
 
 
-def test_a_launcher_of_hydras_runs_the_cells(there, tiny_cache):
+def test_a_launcher_of_hydras_runs_the_cells(there):
     launching = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     songs = [f"out_dir={there}/s${{seed}}", "seed=1,2", "count=1", "max_seconds=4"]
     assert main(["synthesize", "-m", *songs, *launching]) == 0
