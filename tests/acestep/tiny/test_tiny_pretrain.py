@@ -19,7 +19,6 @@ SMALL = Recipe(
     autoencoder_songs=1,
     autoencoder_steps=2,
     autoencoder_batch=1,
-    decoder_steps=1,
     flow_steps=2,
     flow_batch=2,
 )

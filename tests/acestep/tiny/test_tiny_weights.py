@@ -7,7 +7,8 @@ from diffusers import AceStepPipeline
 
 from acetrain.acestep.model import EMBEDDED
 from acetrain.acestep.tiny import architecture
-from acetrain.acestep.tiny.denoiser import Denoiser, encode, held_out_loss
+from acetrain.acestep.tiny.autoencoder import posterior
+from acetrain.acestep.tiny.denoiser import Denoiser, encode
 from acetrain.acestep.tiny.measure import reconstruction
 from acetrain.acestep.tiny.songs import SEEN, UNSEEN, examples
 from acetrain.data.synthesis.names import NAMES
@@ -57,7 +58,7 @@ def test_frames_come_at_the_released_models_rate(pipeline: AceStepPipeline):
 def test_silence_is_what_the_autoencoder_makes_of_it(pipeline: AceStepPipeline):
     silence = pipeline.condition_encoder.silence_latent
     with torch.no_grad():
-        encoded = pipeline.vae.encode(torch.zeros(1, 2, 100 * 640)).latent_dist.mode().transpose(1, 2)
+        encoded = posterior(pipeline.vae, torch.zeros(1, 2, 100 * 640)).mode().transpose(1, 2)
     assert silence.shape == (1, 15000, architecture.LATENTS)
     torch.testing.assert_close(silence[:, 30:70], encoded[:, 30:70], atol=0.02, rtol=0.02)
 
@@ -75,15 +76,6 @@ def test_reconstruction_is_as_good_as_stated(pipeline: AceStepPipeline, style: s
     ratio, distance = reconstruction(pipeline.vae, list(examples(0, "held-out", style, 2, 4, 8)))
     assert ratio > WORST_RATIO[style]
     assert distance < WORST_DISTANCE
-
-
-def test_styles_it_knows_have_a_lower_loss_than_the_one_it_does_not(pipeline: AceStepPipeline):
-    denoiser = Denoiser(pipeline)
-    losses = {
-        style: held_out_loss(denoiser, [encode(pipeline, song) for song in examples(0, "held-out", style, 2, 4, 8)], 0)
-        for style in NAMES
-    }
-    assert max(losses[style] for style in SEEN) < losses[UNSEEN]
 
 
 def test_the_prompt_matters(pipeline: AceStepPipeline):

@@ -126,7 +126,7 @@ def _autoencoder() -> AutoencoderOobleck:
     )
 
 
-def _audio_token_shape() -> dict[str, int]:
+def _audio_token_shape() -> dict[str, Any]:
     """The tokenizer and detokenizer serve cover tasks only: present so that every class is, and as small as can be."""
     return {
         "hidden_size": 32,

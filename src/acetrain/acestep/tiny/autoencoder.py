@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 from diffusers import AutoencoderOobleck
+from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDiagonalGaussianDistribution
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,10 +16,11 @@ from acetrain.acestep.tiny.songs import FRAME
 _WINDOWS = (2048, 1024, 512, 256, 128)
 _FLOOR = 1e-3
 """Added to magnitudes under the logarithm: what lies 60 dB below full scale hardly counts."""
-_KL = 3e-4
-_NOISE = 0.1
+_KL = 1e-3
 _SPAN = 16
 """Frames of a training excerpt."""
+_PERIOD = 4
+"""Frames after which everything held in a song repeats: excerpts start on a multiple, as songs do."""
 
 
 def train(
@@ -33,30 +36,13 @@ def train(
 
     def loss() -> Tensor:
         excerpts = _excerpts(audio, batch, draws)
-        posterior = vae.encode(excerpts).latent_dist
-        decoded = vae.decode(posterior.sample(draws)).sample
+        encoded = posterior(vae, excerpts)
+        decoded = decode(vae, encoded.sample(draws))
         wave, spectral = _distances(decoded, excerpts)
-        return wave + 0.5 * spectral + _KL * posterior.kl() / posterior.mean.shape[1]
+        return wave + 0.5 * spectral + _KL * encoded.kl() / encoded.mean.shape[1]
 
     yield from _descend(vae, loss, steps, 2e-3)
     standardize(vae, audio[:64])
-
-
-def refine(
-    vae: AutoencoderOobleck, audio: Sequence[Float[Tensor, "2 _"]], steps: int, batch: int, seed: int
-) -> Iterator[float]:
-    """Train the decoder alone, on latents with a little noise: the DiT does not draw quite what the encoder gives."""
-    draws = torch.Generator().manual_seed(seed)
-
-    def loss() -> Tensor:
-        excerpts = _excerpts(audio, batch, draws)
-        with torch.no_grad():
-            latents = vae.encode(excerpts).latent_dist.mode()
-        decoded = vae.decode(latents + _NOISE * torch.randn(latents.shape, generator=draws)).sample
-        wave, spectral = _distances(decoded, excerpts)
-        return wave + spectral
-
-    yield from _descend(vae.decoder, loss, steps, 1e-3)
 
 
 def _descend(module: torch.nn.Module, loss: Callable[[], Tensor], steps: int, peak: float) -> Iterator[float]:
@@ -76,6 +62,18 @@ def _descend(module: torch.nn.Module, loss: Callable[[], Tensor], steps: int, pe
         yield value.item()
     average.apply()
     module.eval()
+
+
+def posterior(vae: AutoencoderOobleck, audio: Float[Tensor, "song 2 sample"]) -> OobleckDiagonalGaussianDistribution:
+    """The distribution of the audio's latents, [song, channel, frame]."""
+    encoded = vae.encode(audio, return_dict=False)
+    assert isinstance(encoded, tuple)
+    return encoded[0]
+
+
+def decode(vae: AutoencoderOobleck, latents: Float[Tensor, "song channel frame"]) -> Float[Tensor, "song 2 sample"]:
+    """The audio of latents."""
+    return vae.decode(cast("torch.FloatTensor", latents), return_dict=False)[0]
 
 
 def log_spectral_distance(a: Float[Tensor, "song 2 sample"], b: Float[Tensor, "song 2 sample"]) -> Tensor:
@@ -112,30 +110,30 @@ def initialize(vae: AutoencoderOobleck, draws: torch.Generator) -> None:
     weight = _weight(last)
     weight[channels:] *= 0.1
     _set_weight(last, weight)
-    last.bias[channels:] = -2.5
+    last.get_parameter("bias")[channels:] = -2.5
 
 
 @torch.no_grad()
 def standardize(vae: AutoencoderOobleck, audio: Sequence[Float[Tensor, "2 _"]]) -> None:
     """Fold the latents' mean and spread into the convolutions on both sides: the DiT takes latents as they come."""
-    means = torch.cat([vae.encode(song.unsqueeze(0)).latent_dist.mean[0] for song in audio], dim=-1)
+    means = torch.cat([posterior(vae, song.unsqueeze(0)).mean[0] for song in audio], dim=-1)
     mean, spread = means.mean(-1), means.std(-1)
     last, first = vae.encoder.conv2, vae.decoder.conv1
     channels = len(mean)
-    weight, bias = _weight(last), last.bias
+    weight, bias = _weight(last), last.get_parameter("bias")
     weight[:channels] /= spread.view(-1, 1, 1)
     bias[:channels] = (bias[:channels] - mean) / spread
     bias[channels:] -= spread.log()
     _set_weight(last, weight)
     weight = _weight(first)
-    first.bias += (weight * mean.view(1, -1, 1)).sum((1, 2))
+    first.get_parameter("bias").add_((weight * mean.view(1, -1, 1)).sum((1, 2)))
     _set_weight(first, weight * spread.view(1, -1, 1))
 
 
 @torch.no_grad()
 def silence(vae: AutoencoderOobleck, frames: int) -> Float[Tensor, "1 frame channel"]:
     """Latents of silence: the steady state between the edges, for any length without a seam."""
-    latents = vae.encode(torch.zeros(1, 2, 64 * FRAME)).latent_dist.mode()
+    latents = posterior(vae, torch.zeros(1, 2, 64 * FRAME)).mode()
     return latents[:, :, 32].unsqueeze(1).expand(-1, frames, -1).contiguous()
 
 
@@ -165,14 +163,13 @@ def _spectra(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def _excerpts(
     audio: Sequence[Float[Tensor, "2 _"]], batch: int, draws: torch.Generator
 ) -> Float[Tensor, "song 2 sample"]:
-    """Random excerpts of random songs, at random level, half of them with their sides swapped."""
+    """Random excerpts of random songs, up to 6 dB softer."""
     chosen = []
     for _ in range(batch):
         song = audio[_below(len(audio), draws)]
-        start = _below(song.shape[1] - _SPAN * FRAME + 1, draws)
+        start = _PERIOD * FRAME * _below((song.shape[1] // FRAME - _SPAN) // _PERIOD + 1, draws)
         excerpt = song[:, start : start + _SPAN * FRAME]
-        level = 0.3 ** torch.rand((), generator=draws).item()
-        chosen.append(level * (excerpt.flip(0) if _below(2, draws) else excerpt))
+        chosen.append(excerpt * 0.5 ** torch.rand((), generator=draws))
     return torch.stack(chosen)
 
 

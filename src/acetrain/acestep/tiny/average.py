@@ -7,7 +7,7 @@ class Average:
     """Follows a module's parameters, faster while young so that it forgets where they started."""
 
     def __init__(self, module: torch.nn.Module, decay: float) -> None:
-        self._live = list(module.parameters())
+        self._live: list[torch.Tensor] = list(module.parameters())
         self._mean = [parameter.detach().clone() for parameter in self._live]
         self._decay, self._updates = decay, 0
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from acetrain.acestep.dit import MaskedDiT, valid_rows
+from acetrain.acestep.tiny.autoencoder import posterior
 from acetrain.acestep.tiny.average import Average
 from acetrain.acestep.tiny.songs import FRAME, Example
 from acetrain.data.synthesis.song import Song
@@ -50,7 +51,9 @@ class Denoiser:
 
     def __init__(self, pipeline: AceStepPipeline) -> None:
         self.pipeline = pipeline
-        self.dit = MaskedDiT.from_config(pipeline.transformer.config)
+        dit = MaskedDiT.from_config(pipeline.transformer.config)
+        assert isinstance(dit, MaskedDiT)
+        self.dit = dit
         self.dit.load_state_dict(pipeline.transformer.state_dict())
         self.encoder = pipeline.condition_encoder
         self.trained = torch.nn.ModuleList([self.dit, self.encoder, pipeline.text_encoder])
@@ -116,8 +119,8 @@ class Denoiser:
 @torch.no_grad()
 def encode(pipeline: AceStepPipeline, example: Example) -> Latents:
     """The posterior of a song's latents, its first ten seconds where it is longer."""
-    posterior = pipeline.vae.encode(example.audio[:, : _LONGEST * FRAME].unsqueeze(0)).latent_dist
-    return Latents(example.song, posterior.mean[0].T.contiguous(), posterior.std[0].T.contiguous())
+    encoded = posterior(pipeline.vae, example.audio[:, : _LONGEST * FRAME].unsqueeze(0))
+    return Latents(example.song, encoded.mean[0].T.contiguous(), encoded.std[0].T.contiguous())
 
 
 def train(denoiser: Denoiser, songs: Sequence[Latents], steps: int, batch: int, seed: int) -> Iterator[float]:

@@ -8,7 +8,7 @@ import torch
 from diffusers import AceStepPipeline, AutoencoderOobleck
 
 from acetrain.acestep.model import EMBEDDED
-from acetrain.acestep.tiny.autoencoder import log_spectral_distance, scale_invariant_ratio
+from acetrain.acestep.tiny.autoencoder import decode, log_spectral_distance, posterior, scale_invariant_ratio
 from acetrain.acestep.tiny.denoiser import Denoiser, encode, held_out_loss
 from acetrain.acestep.tiny.songs import Example, examples
 from acetrain.data.synthesis.names import NAMES
@@ -20,7 +20,7 @@ def reconstruction(vae: AutoencoderOobleck, songs: Sequence[Example]) -> tuple[f
     ratios, distances = [], []
     for song in songs:
         audio = song.audio.unsqueeze(0)
-        decoded = vae.decode(vae.encode(audio).latent_dist.mode()).sample
+        decoded = decode(vae, posterior(vae, audio).mode())
         ratios.append(scale_invariant_ratio(decoded[0], song.audio))
         distances.append(log_spectral_distance(decoded, audio).item())
     return sum(ratios) / len(ratios), sum(distances) / len(distances)

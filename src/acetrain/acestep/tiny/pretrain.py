@@ -18,17 +18,16 @@ class Recipe:
     """How much of everything; the defaults made the weights that ship."""
 
     seed: int = 0
-    songs: int = 150
+    songs: int = 75
     """Composed songs of each style."""
     shortest: float = 4.0
     longest: float = 20.0
     """Lengths of the songs in seconds."""
     autoencoder_songs: int = 75
     """Songs of each style that the autoencoder is trained on."""
-    autoencoder_steps: int = 2500
+    autoencoder_steps: int = 1000
     autoencoder_batch: int = 2
-    decoder_steps: int = 1500
-    flow_steps: int = 2000
+    flow_steps: int = 900
     flow_batch: int = 8
 
 
@@ -40,8 +39,6 @@ def pretrain(recipe: Recipe) -> AceStepPipeline:
     heard = [song.audio for song in songs[: recipe.autoencoder_songs * len(SEEN)]]
     steps = recipe.autoencoder_steps
     _watch("Autoencoder", steps, autoencoder.train(pipeline.vae, heard, steps, recipe.autoencoder_batch, recipe.seed))
-    steps = recipe.decoder_steps
-    _watch("Decoder", steps, autoencoder.refine(pipeline.vae, heard, steps, recipe.autoencoder_batch, recipe.seed))
     silence = autoencoder.silence(pipeline.vae, pipeline.condition_encoder.silence_latent.shape[1])
     pipeline.condition_encoder.silence_latent.copy_(silence)
     latents = [denoiser.encode(pipeline, song) for song in songs]
@@ -60,7 +57,7 @@ def prompts(pipeline: AceStepPipeline, songs: Iterable[Example]) -> list[str]:
             prompt=song.caption,
             lyrics=song.lyrics,
             vocal_language=song.language,
-            audio_duration=song.seconds,
+            audio_duration=example.frames / 25,
             bpm=song.bpm,
             keyscale=song.keyscale,
             timesignature=song.timesignature,

@@ -113,8 +113,8 @@ def _play(
             late = swing if note.step % 2 == 1 and meter.division % 2 == 0 else 0.0
             start = round((bar.index * bar_seconds + (note.step + late) * step_seconds) * RATE)
             instrument = instruments.voice(next(vowels)) if words else part.instrument
-            hz = 440 * 2 ** ((note.pitch - (12 if words else 0) - 69) / 12)
-            wave = instrument(hz, note.length * step_seconds, rng)[: max(0, samples - start)]
+            hz = theory.hertz(note.pitch - (12 if words else 0))
+            wave = instrument(hz, note.length * step_seconds, start / RATE)[: max(0, samples - start)]
             track[start : start + len(wave)] += note.velocity * wave
     return track
 

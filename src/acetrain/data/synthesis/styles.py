@@ -64,7 +64,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
             reverb=(0.1, 0.0),
             backing=(
                 Part(parts.arpeggio(1), sound.pulse(0.125, 6.0), 0.30, -0.3),
-                Part(parts.bass(2, octave=True), sound.triangle, 0.62),
+                Part(parts.bass(2, octave=True, low=43), sound.triangle, 0.62),
                 Part(parts.beat(0, 8), sound.kick, 0.55),
                 Part(parts.beat(4, 12), sound.noise(700, 7000, 26), 0.30),
                 Part(parts.pulse(2, 0.5), sound.noise(4000, 12000, 60), 0.10, 0.2, 0.7),
@@ -88,7 +88,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
             reverb=(0.9, 0.16),
             backing=(
                 Part(parts.arpeggio(2), sound.piano, 0.42, -0.15),
-                Part(parts.bass(0, low=36), sound.piano, 0.55, -0.2),
+                Part(parts.bass(0, low=43), sound.piano, 0.55, -0.2),
             ),
             leads=(Part(parts.melody(70, 0.3), sound.piano, 0.7, 0.15),),
             sings=0.25,
@@ -105,13 +105,13 @@ STYLES: Mapping[str, Style] = MappingProxyType(
             centre=60,
             reverb=(0.7, 0.14),
             backing=(
-                Part(parts.sustained, sound.saws(1600, 0.06, 0.25), 0.26, -0.2),
-                Part(parts.bass(2, octave=True, low=33), sound.saws(700, 0.004, 0.04), 0.72),
+                Part(parts.sustained, sound.saw(1600, 0.06, 0.25), 0.26, -0.2),
+                Part(parts.bass(2, octave=True, low=43), sound.saw(700, 0.004, 0.04), 0.72),
                 Part(parts.beat(0, 4, 8, 12), sound.kick, 0.85),
                 Part(parts.beat(4, 12, pitch=55), sound.snare, 0.42),
                 Part(parts.pulse(2, 0.5), sound.noise(5000, 12000, 45), 0.10, 0.25, 0.8),
             ),
-            leads=(Part(parts.melody(69, 0.4), sound.saws(3200, 0.02, 0.12), 0.42, 0.15),),
+            leads=(Part(parts.melody(69, 0.4), sound.saw(3200, 0.02, 0.12), 0.42, 0.15),),
             sings=0.3,
         ),
         "ambient": Style(
@@ -127,7 +127,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
             reverb=(2.2, 0.4),
             backing=(
                 Part(parts.sustained, sound.pad, 0.5),
-                Part(parts.bass(0, low=36), sound.sine, 0.5),
+                Part(parts.bass(0, low=43), sound.sine, 0.5),
             ),
             leads=(Part(parts.melody(76, 0.5), sound.bell, 0.3, 0.3),),
             sings=0.15,

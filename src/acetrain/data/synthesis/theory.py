@@ -4,12 +4,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RASTER = 12.5
+"""Hz; every pitch at 300 Hz and above is a multiple of it, every lower one of its half."""
+
 _NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 _SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 _PROGRESSIONS = {
     "major": ((0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 1, 4), (0, 2, 3, 4), (0, 3, 0, 4)),
     "minor": ((0, 5, 2, 6), (0, 3, 6, 2), (0, 5, 3, 4), (0, 3, 0, 4), (0, 6, 5, 4), (0, 2, 5, 4)),
 }
+
+
+def hertz(pitch: int) -> float:
+    """Frequency of a MIDI pitch, moved from equal temperament to the nearest multiple of the raster.
+
+    A held chord then repeats every 80 ms (160 with low notes), a whole number of frames of a 25 Hz autoencoder: what
+    does not change to the ear does not change in its latents, and a small model can learn it. Off by 20 cents on
+    average and 55 at most, from 95 Hz on.
+    """
+    ideal = 440 * 2 ** ((pitch - 69) / 12)
+    step = RASTER if ideal >= 300 else RASTER / 2
+    return round(ideal / step) * step
 
 
 @dataclass(frozen=True)
