@@ -10,7 +10,7 @@ from acetrain.acestep.tiny import architecture
 from acetrain.acestep.tiny.autoencoder import posterior
 from acetrain.acestep.tiny.denoiser import Denoiser, encode
 from acetrain.acestep.tiny.measure import reconstruction
-from acetrain.acestep.tiny.songs import SEEN, UNSEEN, examples
+from acetrain.acestep.tiny.songs import SEEN, examples
 from acetrain.data.synthesis.names import NAMES
 
 LIMIT = 4_000_000
