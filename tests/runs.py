@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -24,6 +25,8 @@ QUICK = [
     "data.workers=0",
 ]
 """Overrides of a run that takes a second or two."""
+
+MAKEFILE = Path(__file__).parents[1] / "Makefile"
 
 FORKS = multiprocessing.get_context("forkserver")
 """Runs are forked from a server that has imported what is slow to import; each is a process that can be killed."""
@@ -64,13 +67,22 @@ class Run:
         return Done(self.process.exitcode, self.log.with_suffix(".out").read_text(), self.log.read_text())
 
 
-def start(cache: Path, out_dir: Path, *overrides: str) -> Run:
-    """Start a training in a process of its own."""
-    log = out_dir.with_suffix(".err")
-    arguments = ["train", f"cache={cache}", f"out_dir={out_dir}", *QUICK, *overrides]
+def launch(log: Path, *arguments: str) -> Run:
+    """Start a job in a process of its own; what it prints goes to `log` and its sibling `.out`."""
     process = FORKS.Process(target=_main, args=(arguments, log.with_suffix(".out"), log))
     process.start()
     return Run(process, log)
+
+
+def acetrain(*arguments: str) -> Done:
+    """Run a job to its end in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        return launch(Path(folder) / "log.err", *arguments).wait()
+
+
+def start(cache: Path, out_dir: Path, *overrides: str) -> Run:
+    """Start a training in a process of its own."""
+    return launch(out_dir.with_suffix(".err"), "train", f"cache={cache}", f"out_dir={out_dir}", *QUICK, *overrides)
 
 
 def train(cache: Path, out_dir: Path, *overrides: str) -> Done:
@@ -78,7 +90,7 @@ def train(cache: Path, out_dir: Path, *overrides: str) -> Done:
     return start(cache, out_dir, *overrides).wait()
 
 
-def _main(arguments: list[str], out: Path, err: Path) -> None:
+def _main(arguments: tuple[str, ...], out: Path, err: Path) -> None:
     from acetrain.cli import main
 
     os.setsid()
