@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: $(INSTALLED)
 	test -d "$(OUT)/songs" || $(BIN)/acetrain synthesize out_dir="$(OUT)/songs" style=marimba count=12 seed=1
 	$(BIN)/acetrain preprocess model=tiny songs="$(OUT)/songs" cache="$(OUT)/cache"
-	$(BIN)/acetrain train model=tiny cache="$(OUT)/cache" out_dir="$(OUT)/run" max_steps=60
+	$(BIN)/acetrain train model=tiny cache="$(OUT)/cache" out_dir="$(OUT)/run" experiment=new_style
 	$(BIN)/acetrain generate model=tiny $(PIECE) output="$(OUT)/base.wav"
 	$(BIN)/acetrain generate model=tiny $(PIECE) output="$(OUT)/adapter.wav" adapter_path="$(OUT)/run/adapter"
 	@echo
