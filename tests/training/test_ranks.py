@@ -1,19 +1,64 @@
-"""Two ranks train as one does, and resume as one does."""
+"""Two ranks take the steps of one, and resume as one does."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from fabricate import cache
-from runs import adapter, metrics, train, train_from_the_shell
+import torch.distributed as dist
+from fabricate import attached, cache, module, song
+from runs import FORKS, adapter, metrics, train, train_from_the_shell
+
+from acetrain.adapters.injection import trainable
+from acetrain.data.batch import collate
+from acetrain.data.split import deal
+from acetrain.training.draws import draw
+from acetrain.training.replicas import largest_over_ranks, sum_gradients, sum_over_ranks
+
+SONGS = [song(frames, 20 + frames % 7, seed=frames) for frames in (150, 90, 61, 44, 37)]
 
 
-@pytest.fixture(scope="module")
-def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cache(tmp_path_factory.mktemp("cache") / "cache", songs=6)
+def gradient(rank: int, ranks: int) -> torch.Tensor:
+    """The gradient of a step of five songs after this rank has done its part and the ranks have summed."""
+    training = module(attached())
+    dealt = deal([len(latents) for latents, _ in SONGS], max_frames=200, ranks=ranks)[rank]
+    for group in dealt:
+        chosen = group or (0,)
+        keys = [(0, 0, f"{index}.wav", 0) for index in chosen]
+        batch = collate([SONGS[index] for index in chosen], keys, 1 / len(SONGS) if group else 0.0)
+        losses = training.song_losses(batch, draw(batch, training.recipe.timesteps, 0.15))
+        (losses * batch.weight).sum().backward()
+    parameters = list(trainable(training.dit).values())
+    sum_gradients(parameters)
+    return torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
 
 
-def test_two_ranks_take_the_steps_of_one_and_resume_exactly(songs: Path, tmp_path: Path) -> None:
+def one_of(ranks: int, rank: int, folder: Path) -> None:
+    """A rank's process."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
+    found = gradient(rank, ranks)
+    total = sum_over_ranks(torch.tensor([rank + 1.0]))
+    largest = largest_over_ranks(15 if rank == 1 else 0, torch.device("cpu"))
+    torch.save((found, total.item(), largest), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_gradient_of_several_ranks_is_that_of_one(tmp_path: Path, ranks: int) -> None:
+    processes = [FORKS.Process(target=one_of, args=(ranks, rank, tmp_path)) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    alone = gradient(0, 1)
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    for rank in range(ranks):
+        found, total, largest = torch.load(tmp_path / f"{rank}.pt")
+        assert (found - alone).norm() / alone.norm() < 1e-6
+        assert total == sum(range(1, ranks + 1)) and largest == 15
+
+
+def test_a_run_of_two_ranks_is_that_of_one_and_resumes_exactly(tmp_path: Path) -> None:
+    songs = cache(tmp_path / "cache", songs=6)
     one, two, resumed = (tmp_path / name for name in ("one", "two", "resumed"))
     assert train(songs, one, "max_steps=6").returncode == 0
     done = train_from_the_shell(songs, two, "max_steps=6", "trainer.devices=2")
@@ -23,6 +68,6 @@ def test_two_ranks_take_the_steps_of_one_and_resume_exactly(songs: Path, tmp_pat
             assert float(ours[key]) == pytest.approx(float(theirs[key]), rel=1e-5)
         assert ours["songs"] == theirs["songs"] and ours["frames"] == theirs["frames"]
     assert train_from_the_shell(songs, resumed, "max_steps=3", "trainer.devices=2").returncode == 0
-    assert train_from_the_shell(songs, resumed, "max_steps=6", "data.workers=1", "trainer.devices=2").returncode == 0
+    assert train_from_the_shell(songs, resumed, "max_steps=6", "trainer.devices=2", "data.workers=1").returncode == 0
     ours, theirs = adapter(resumed), adapter(two)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
