@@ -10,9 +10,11 @@ from pathlib import Path
 
 import fabricate
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from acetrain import __version__
 from acetrain.cli import main
+from acetrain.config import repeatable
 from acetrain.errors import Failed, Interrupted, Refused
 from acetrain.jobs.generate import Generate
 from acetrain.jobs.synthesize import Synthesize
@@ -252,6 +254,33 @@ def test_runs_of_a_multirun_lie_below_out_dir_by_signature(there, monkeypatch):
     assert main(["train", f"cache={encoded}", "sweep=rank", "max_steps=1"]) == 0
     assert all(job.out_dir.startswith("runs/train-") for job in jobs[4:])
     assert len(jobs[4:]) == 3
+
+
+def test_processes_that_a_cell_starts_are_a_single_run(there, monkeypatch):
+    encoded = fabricate.cache(there / "cache", songs=3)
+    seen: list[tuple[Train, list[str]]] = []
+
+    def run(self: Train) -> None:
+        assert not HydraConfig.initialized()
+        self.folder.claim(repeatable(self))
+        seen.append((self, sys.argv[1:]))
+
+    monkeypatch.setattr(Train, "run", run)
+    before = list(sys.argv)
+    assert main(["train", "-m", f"cache='{encoded}'", "seed=1,2", "out_dir='all, of them'"]) == 0
+    assert sys.argv == before
+    for job, arguments in list(seen):
+        assert main(arguments) == 0
+        assert seen.pop()[0] == job
+
+
+@pytest.mark.slow
+def test_a_multirun_trains_data_parallel(there):
+    encoded = fabricate.cache(there / "cache", songs=4)
+    quick = ["trainer=ddp", "trainer.accelerator=cpu", "logger=csv", "data.workers=0", "max_steps=1", "adapter.rank=2"]
+    command = [sys.executable, "-m", "acetrain", "train", "-m", f"cache='{encoded}'", "seed=1,2", "out_dir=all", *quick]
+    subprocess.run(command, check=True, timeout=300)
+    assert len(list(there.glob("all/*/adapter/adapter_model.safetensors"))) == 2
 
 
 def test_a_launcher_of_hydras_runs_the_cells(there):

@@ -1,6 +1,9 @@
 """Multiruns: every cell is composed and checked before anything is written, then Hydra's launcher runs them."""
 
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +13,7 @@ from hydra import compose
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import HydraContext
@@ -127,6 +131,25 @@ class Multirun:
         )
 
 
+@contextmanager
+def _alone(name: str, job: Any) -> Iterator[None]:
+    """Within it a job that starts processes of its own, as data-parallel training does, starts them as a single run.
+
+    They get the arguments of this process, which would be the whole multirun's; and what a job leaves in the
+    environment about its ranks would be taken for the next one's.
+    """
+    arguments, hydra, environment = sys.argv, HydraConfig.instance().cfg, dict(os.environ)
+    if isinstance(job, Placed):
+        sys.argv = [arguments[0], name, f"experiment={Path(job.out_dir).absolute() / 'config.yaml'}"]
+    HydraConfig.instance().cfg = None
+    try:
+        yield
+    finally:
+        sys.argv, HydraConfig.instance().cfg = arguments, hydra
+        os.environ.clear()
+        os.environ.update(environment)
+
+
 def run_cell(multirun: Multirun, config: DictConfig) -> Outcome:
     """Run one cell, in this process or in one that a launcher started."""
     index = config["index"]
@@ -135,7 +158,8 @@ def run_cell(multirun: Multirun, config: DictConfig) -> Outcome:
     def attempt() -> None:
         job = multirun.job(index)
         job.check()
-        job.run()
+        with _alone(multirun.composer.job, job):
+            job.run()
 
     outcome = outcome_of(attempt, multirun.debug)
     if outcome.code != DONE:

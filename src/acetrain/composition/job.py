@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from acetrain.composition import complaints, recipes
 from acetrain.composition.docs import field_docs
 from acetrain.composition.layers import layered
-from acetrain.composition.overrides import Override, quoted
+from acetrain.composition.overrides import Override, Typed, quoted
 from acetrain.composition.sources import RECIPES, Sources
 from acetrain.composition.types import hints, is_text, rule
 from acetrain.config import resolved
@@ -98,7 +98,9 @@ class Composer:
     def _choice(self, override: Override, files: dict[str, Path]) -> str:
         """The choice as Hydra reads it, after a look at whether there is such an option."""
         group = override.key
-        named: Any = override.value(text=False)
+        raw = override.raw if isinstance(override, Typed) else ""
+        by_path = group in RECIPES and raw.endswith((".yaml", ".yml"))
+        named: Any = raw if by_path else override.value(text=False)
         names: list[Any] = named if isinstance(named, list) and group == "experiment" else [named]
         if group in RECIPES:
             self._check_takes(group)
