@@ -153,6 +153,9 @@ def test_prompt_and_lyrics_come_from_files_and_paths_do_not(tmp_path):
     file.write_text("slow ${jazz}, 바다\n", encoding="utf-8")
     job = built("generate", f"prompt=@{file}", "output=@x.wav", "lyrics=a@b")
     assert (job.prompt, job.output, job.lyrics) == ("slow ${jazz}, 바다", "@x.wav", "a@b")
+    composer = Composer("generate", Sources.of(ROOT))
+    cells = expand(composer, [f"prompt=b,'@{file}'", "output=x.wav"], multirun=True).cells
+    assert [composer.compose(cell).build().prompt for cell in cells] == ["b", "slow ${jazz}, 바다"]
 
 
 def test_a_plus_sets_a_key_that_exists():
@@ -234,6 +237,8 @@ def test_a_sweep_file_sets_the_grid_and_the_command_line_wins(tmp_path):
     jobs = [composer.compose(cell).build() for cell in expand(composer, ["sweep=mine", "cache=a,b"], False).cells]
     assert [(job.seed, job.adapter.rank) for job in jobs] == [(1, 4), (1, 5), (2, 4), (2, 5)]
     assert {(job.songs_per_step, job.name, job.cache) for job in jobs} == {(2, "a, b", "a,b")}
+    assert len(expand(composer, ["sweep=mine", "cache=c", "songs_per_step=1,2"], True).cells) == 8
+    assert len(expand(composer, [f"sweep={tmp_path}/sweeps/mine.yaml", "cache=c"], False).cells) == 4
     cells = expand(composer, ["sweep=mine", "cache=c", "seed=7"], False).cells
     assert [composer.compose(cell).build().seed for cell in cells] == [7, 7]
 

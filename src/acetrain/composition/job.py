@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from acetrain.composition import complaints, recipes
 from acetrain.composition.docs import field_docs
 from acetrain.composition.layers import layered
+from acetrain.composition.origins import Layer, located
 from acetrain.composition.overrides import Override, Typed, quoted
 from acetrain.composition.sources import RECIPES, Sources
 from acetrain.composition.types import hints, is_text, rule
@@ -29,18 +30,28 @@ class Composed:
     job: str
     config: DictConfig
     choices: Mapping[str, str]
+    layers: tuple[Layer, ...]
+    """The files it was composed of, what lies on top first."""
+    given: frozenset[str]
+    """Keys that arguments set."""
 
     def build(self) -> Any:
         """The live job. Raises Refused where a value is missing, cannot be resolved, or breaks its dataclass's rule."""
         try:
-            for key in sorted(OmegaConf.missing_keys(self.config)):
-                raise Refused(self._wanted(key))
-            job = OmegaConf.to_object(self.config)
-        except OmegaConfBaseException as error:
-            raise Refused(complaints.about_value(error)) from error
-        _refuse_nan(resolved(job), "")
+            job = self._live()
+            _refuse_nan(resolved(job), "")
+        except Refused as refusal:
+            raise Refused(located(str(refusal), self.layers, self.given)) from refusal
         vars(job)["choices"] = dict(self.choices)
         return job
+
+    def _live(self) -> Any:
+        try:
+            for key in sorted(OmegaConf.missing_keys(self.config)):
+                raise Refused(self._wanted(key))
+            return OmegaConf.to_object(self.config)
+        except OmegaConfBaseException as error:
+            raise Refused(complaints.about_value(error)) from error
 
     def _wanted(self, key: str) -> str:
         parent, _, name = key.rpartition(".")
@@ -65,11 +76,13 @@ class Composer:
         Raises Refused for unknown keys and options, values of the wrong type, and files that are not as they must be.
         """
         choices = {override.key: override for override in overrides if self.is_group(override.key)}
-        config, chosen = self._base(tuple(choices.values()))
-        for override in overrides:
-            if override.key not in choices:
-                assign(config, override)
-        return Composed(self.job, config, chosen)
+        files: dict[str, Path] = {}
+        config, chosen = self._base(tuple(choices.values()), files)
+        given = [override for override in overrides if override.key not in choices]
+        for override in given:
+            assign(config, override)
+        layers = self._layers(chosen, files)
+        return Composed(self.job, config, chosen, layers, frozenset(override.key for override in given))
 
     def is_group(self, key: str) -> bool:
         """Whether `key=NAME` chooses an option of this job, rather than giving a value."""
@@ -85,8 +98,12 @@ class Composer:
         """The groups that this job has a choice in."""
         return [name for name in hints(JOBS[self.job]) if name in GROUPS]
 
-    def _base(self, choices: tuple[Override, ...]) -> tuple[DictConfig, dict[str, str]]:
-        files: dict[str, Path] = {}
+    def _layers(self, chosen: Mapping[str, str], files: Mapping[str, Path]) -> tuple[Layer, ...]:
+        recipes = [("", file) for name, file in files.items() if name.partition("/")[0] in RECIPES]
+        options = [(f"{group}.", self.sources.file(f"{group}/{option}")) for group, option in chosen.items()]
+        return tuple((prefix, file) for prefix, file in (*recipes, *options, ("", self.sources.file(self.job))) if file)
+
+    def _base(self, choices: tuple[Override, ...], files: dict[str, Path]) -> tuple[DictConfig, dict[str, str]]:
         choose = partial(self._choice, files=files)
         overrides = tuple(choose(choice) for choice in choices)
         if overrides not in self._layered:

@@ -1,6 +1,6 @@
 """`key=value`: the ways a value is written, and what it means for a key's type."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,7 @@ class Typed(Override):
     raw: str
 
     def value(self, text: bool) -> Any:
-        if not text:
-            return parsed(self.written()).value()
-        if self.raw.startswith("@") and self.key.rpartition(".")[2] in FROM_FILE:
-            return literal(_content(self.key, self.raw[1:]))
-        return literal(self.raw)
+        return _read(self.key, self.raw, literal) if text else parsed(self.written()).value()
 
     def written(self) -> str:
         return f"{self.key}={self.raw}"
@@ -54,7 +50,8 @@ class Grammatical(Override):
     raw: str
 
     def value(self, text: bool) -> Any:
-        return parsed(self.written()).value()
+        value = parsed(self.written()).value()
+        return _read(self.key, value) if text else value
 
     def written(self) -> str:
         return f"{self.key}={self.raw}"
@@ -67,7 +64,7 @@ class Given(Override):
     data: Any
 
     def value(self, text: bool) -> Any:
-        return self.data
+        return _read(self.key, self.data) if text else self.data
 
     def written(self) -> str:
         return f"{self.key}={self.data}"
@@ -79,6 +76,8 @@ def read(argument: str) -> Typed:
     A leading `+` or `++`, which Hydra has for adding keys, changes nothing: only keys that exist can be set.
     """
     key, equals, raw = argument.partition("=")
+    if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+        raise Refused(f"{key}: must be UTF-8 text, got {raw!r}")
     if key.startswith("~"):
         raise Refused(f"{argument}: a key cannot be removed, every key has a value; give it another one")
     if not equals or not key.strip("+").strip():
@@ -144,6 +143,13 @@ def quoted(text: str) -> str:
     for index, piece in enumerate(pieces):
         pieces[index] = piece + "\\" * (len(piece) - len(piece.rstrip("\\")))
     return "'" + "\\'".join(pieces) + "'"
+
+
+def _read(key: str, value: Any, plain: Callable[[str], str] = str) -> Any:
+    """The value of a text key: a file's content for `@FILE` where the key has such, else `plain(value)`."""
+    if isinstance(value, str) and value.startswith("@") and key.rpartition(".")[2] in FROM_FILE:
+        return literal(_content(key, value[1:]))
+    return plain(value) if isinstance(value, str) else value
 
 
 def _content(key: str, name: str) -> str:
