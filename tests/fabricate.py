@@ -1,5 +1,6 @@
 """Caches of random songs and modules over the tiny base: what a test of training needs, without preprocessing."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +23,9 @@ from acetrain.training.schedule import Constant
 
 MODEL = Tiny(variant="tiny", path="", steps=8, shift=1.0, guidance=1.0)
 CHANNELS = MODEL.config("transformer")["audio_acoustic_hidden_dim"]
+RATE = MODEL.config("vae")["sampling_rate"]
+FRAME = math.prod(MODEL.config("vae")["downsampling_ratios"])
+FRAME_RATE = RATE / FRAME
 WIDTH = MODEL.config("condition_encoder")["hidden_size"]
 
 
@@ -70,8 +74,8 @@ def cache(folder: Path, songs: int, loudness: Mapping[int, float] = MappingProxy
         seed=0,
         latent_channels=CHANNELS,
         condition_width=WIDTH,
-        frame_rate=25.0,
-        sample_rate=16000,
+        frame_rate=FRAME_RATE,
+        sample_rate=RATE,
     )
     store = Store(folder, fingerprint)
     rows = []
@@ -79,7 +83,7 @@ def cache(folder: Path, songs: int, loudness: Mapping[int, float] = MappingProxy
         latents, condition = song(100 + 53 * index % 121, 40 + 17 * index % 41, seed=index)
         latents *= loudness.get(index, 1.0)
         name = f"song{index}.wav"
-        lengths = len(latents), len(condition), len(latents) / 25
+        lengths = len(latents), len(condition), len(latents) / FRAME_RATE
         row = CachedSong(name, path_of(name), *lengths, audio=f"{index}" * 64, text="0" * 64)
         store.add(row, latents, condition)
         rows.append(row)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from fabricate import FRAME
 
 from acetrain.acestep.conditions import encode_condition, encode_latents, load_encoders, overlong, template_digest
 from acetrain.acestep.load import load_pipeline
@@ -111,7 +112,7 @@ def audio(samples: int) -> torch.Tensor:
 
 
 def test_latents_are_a_draw_of_the_posterior(pipeline) -> None:
-    sound = audio(16000)
+    sound = audio(25 * FRAME)
     latents = encode_latents(pipeline.vae, sound, generator("a"))
     with torch.no_grad():
         posterior = pipeline.vae.encode(sound[None]).latent_dist
@@ -121,18 +122,18 @@ def test_latents_are_a_draw_of_the_posterior(pipeline) -> None:
     assert latents.shape == (25, pipeline.vae.config.decoder_input_channels) and latents.is_contiguous()
 
 
-@pytest.mark.parametrize("extra", [0, 1, 639])
+@pytest.mark.parametrize("extra", [0, 1, FRAME - 1])
 def test_samples_beyond_the_last_whole_frame_are_left_out(pipeline, extra: int) -> None:
-    sound = audio(10 * 640 + 639)
-    latents = encode_latents(pipeline.vae, sound[:, : 6400 + extra], generator("a"))
-    assert torch.equal(latents, encode_latents(pipeline.vae, sound[:, :6400], generator("a")))
+    sound = audio(11 * FRAME - 1)
+    latents = encode_latents(pipeline.vae, sound[:, : 10 * FRAME + extra], generator("a"))
+    assert torch.equal(latents, encode_latents(pipeline.vae, sound[:, : 10 * FRAME], generator("a")))
     assert len(latents) == 10
 
 
 @pytest.mark.parametrize("frames", [301, 349, 400, 451])
 def test_tiles_do_not_show(pipeline, frames: int) -> None:
     """Tiles of 200 keep 100 frames each: the song ends in, at and just beyond a tile's core."""
-    sound = audio(frames * 640 + 17)
+    sound = audio(frames * FRAME + 17)
     whole = encode_latents(pipeline.vae, sound, generator("a"), tile=1000)
     tiled = encode_latents(pipeline.vae, sound, generator("a"), tile=200)
     assert tiled.shape == whole.shape == (frames, whole.shape[1])
@@ -142,16 +143,16 @@ def test_tiles_do_not_show(pipeline, frames: int) -> None:
 def test_no_more_than_a_tile_is_encoded_at_once(pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     handle = pipeline.vae.encoder.register_forward_pre_hook(lambda _module, args: seen.append(args[0].shape[-1]))
-    encode_latents(pipeline.vae, audio(450 * 640), generator("a"), tile=200)
+    encode_latents(pipeline.vae, audio(450 * FRAME), generator("a"), tile=200)
     handle.remove()
-    assert len(seen) == 5 and max(seen) == 200 * 640
+    assert len(seen) == 5 and max(seen) == 200 * FRAME
 
 
 def test_the_overlap_exceeds_what_the_encoder_sees(pipeline) -> None:
     """One changed sample moves latents only within the overlap."""
-    sound = audio(300 * 640)
+    sound = audio(300 * FRAME)
     changed = sound.clone()
-    changed[:, 150 * 640] += 1
+    changed[:, 150 * FRAME] += 1
     difference = encode_latents(pipeline.vae, sound, generator("a")) - encode_latents(
         pipeline.vae, changed, generator("a")
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fabricate import CHANNELS, FRAME_RATE, WIDTH
 from safetensors.torch import load_file, save_file
 
 from acetrain.acestep import weights
@@ -29,12 +30,12 @@ def test_songs_are_read_as_the_index_says(tiny_cache: Path, tiny: Tiny) -> None:
     assert [song.name for song in cache.songs] == sorted(song.name for song in cache.songs) and len(cache.songs) == 6
     for song in cache.songs:
         latents, condition = cache.read(song)
-        assert latents.shape == (song.frames, 12) and condition.shape == (song.tokens, 64)
+        assert latents.shape == (song.frames, CHANNELS) and condition.shape == (song.tokens, WIDTH)
         assert latents.dtype == condition.dtype == torch.float32
-        assert song.seconds == song.frames / 25
-    assert {song.name: song.frames for song in cache.songs}["sub/d e.opus"] == 77
+        assert song.seconds == song.frames / FRAME_RATE
+    assert {song.name: song.frames for song in cache.songs}["sub/d e.opus"] == int(3.1 * FRAME_RATE)
     fingerprint = cache.fingerprint
-    assert (fingerprint.variant, fingerprint.timbre, fingerprint.frame_rate) == ("tiny", "silence", 25.0)
+    assert (fingerprint.variant, fingerprint.timbre, fingerprint.frame_rate) == ("tiny", "silence", FRAME_RATE)
     assert fingerprint.weights == weights.hash_weights(tiny.folder())
 
 
@@ -133,7 +134,7 @@ def test_another_model_is_refused(copied: Path, tiny: Tiny, tmp_path: Path) -> N
         cache.check_model(replace(tiny, path=str(other)))
     config = other / "vae" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"decoder_input_channels": 64}))
-    with pytest.raises(Refused, match="was encoded for latent channels 12, the model has 64"):
+    with pytest.raises(Refused, match=f"was encoded for latent channels {CHANNELS}, the model has 64"):
         cache.check_model(replace(tiny, path=str(other)))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fabricate import RATE
 
 from acetrain.acestep.load import load_pipeline
 from acetrain.acestep.model import Tiny
@@ -87,8 +88,8 @@ def test_the_base_gives_what_upstreams_pipeline_gives(job: Generate, pipeline) -
         generator=torch.Generator().manual_seed(0),
         output_type="np",
     ).audios[0]
-    written = read(Path(job.output), 16000)
-    assert written.shape == expected.shape == (2, 16000)
+    written = read(Path(job.output), RATE)
+    assert written.shape == expected.shape == (2, RATE)
     assert np.abs(written - expected).max() < 2**-15
     assert abs(np.abs(written).max() - 10 ** (-1 / 20)) < 1e-3
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from fabricate import FRAME, FRAME_RATE, RATE
 from tones import write_tone
 
 from acetrain.acestep.conditions import encode_condition
@@ -60,7 +61,9 @@ def test_what_is_cached_is_what_inference_computes(tiny_cache: Path, songs_folde
     cache = Cache.open(tiny_cache)
     prompts = {song.name: song.prompt for song in scan(songs_folder).songs}
     for song in cache.songs:
-        assert torch.equal(cache.read(song)[1], encode_condition(pipeline, prompts[song.name], song.frames / 25))
+        assert torch.equal(
+            cache.read(song)[1], encode_condition(pipeline, prompts[song.name], song.frames / FRAME_RATE)
+        )
 
 
 def test_latents_are_those_of_the_audio(tiny_cache: Path, songs_folder: Path, pipeline) -> None:
@@ -69,7 +72,7 @@ def test_latents_are_those_of_the_audio(tiny_cache: Path, songs_folder: Path, pi
     cache = Cache.open(tiny_cache)
     for song in cache.songs:
         with torch.no_grad():
-            samples = torch.from_numpy(read(songs_folder / song.name, 16000))[None, :, : song.frames * 640]
+            samples = torch.from_numpy(read(songs_folder / song.name, RATE))[None, :, : song.frames * FRAME]
             posterior = pipeline.vae.encode(samples).latent_dist
         drawn = (cache.read(song)[0] - posterior.mean[0].T) / posterior.std[0].T
         assert drawn.abs().max() < 6 and 0.8 < drawn.std() < 1.2
@@ -81,7 +84,7 @@ def test_only_what_is_missing_is_encoded(partly: Preprocess, tiny_cache: Path, c
     assert {path: path.stat().st_mtime_ns for path in whole} == whole
     assert contents(partly.cache) == contents(tiny_cache)
     shown = capsys.readouterr().out
-    assert "(3 songs encoded, 3 there already)" in shown and "songs: 6 (12.2 s)" in shown
+    assert "(3 songs encoded, 3 there already)" in shown and "songs: 6 (12.3 s)" in shown
     assert f"next: acetrain train model=tiny cache={partly.cache}" in shown
 
 
@@ -119,7 +122,7 @@ def test_changed_songs_are_encoded_again_and_absent_ones_leave_the_index(job: Pr
     (folder / "c.wav").unlink()
     after = {song.name: song for song in run(job).songs}
     assert sorted(after) == ["a.wav", "b.wav"]
-    assert (after["a.wav"].frames, after["a.wav"].text) == (35, before["a.wav"].text)
+    assert (after["a.wav"].frames, after["a.wav"].text) == (int(1.4 * FRAME_RATE), before["a.wav"].text)
     assert (after["b.wav"].audio, after["b.wav"].text == before["b.wav"].text) == (before["b.wav"].audio, False)
 
 

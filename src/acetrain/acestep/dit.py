@@ -27,7 +27,8 @@ class MaskedDiT(AceStepTransformer1DModel):
     ) -> Float[Tensor, "song frame channel"]:
         """Predicted velocity `noise - data` at time t (1 is noise).
 
-        The songs have `frames` valid frames and `tokens` valid condition rows. t and the inputs are cast to the model's dtype, as the pipeline does; padded frames of the result mean nothing.
+        The songs have `frames` valid frames and `tokens` valid condition rows. t and the inputs are cast to the model's
+        dtype, as the pipeline does; padded frames of the result mean nothing.
         """
         dtype = self.scale_shift_table.dtype
         x_t, t, condition, context = (tensor.to(dtype) for tensor in (x_t, t, condition, context))

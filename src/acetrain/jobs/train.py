@@ -86,8 +86,8 @@ class Train:
 
     def check(self) -> None:
         """Whether data, model, targets and folder go together; reads no weight and creates nothing."""
-        self.songs.check_model(self.model)
         _ = self.target_names
+        self.songs.check_model(self.model)
         self.logger.check()
         self.folder.check(may_resume=True)
 

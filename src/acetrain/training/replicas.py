@@ -16,6 +16,12 @@ class Replicas(DDPStrategy):
     def configure_ddp(self) -> None:
         """Leave the module as it is; every rank has built the same adapter from the same seed."""
 
+    def teardown(self) -> None:
+        """End the process group too: the next run of a multirun in this process makes its own."""
+        super().teardown()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
 
 def first_rank() -> bool:
     """Whether this process is the one that writes; known before the process group is there."""

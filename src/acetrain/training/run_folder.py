@@ -32,7 +32,7 @@ SIGNED = ("trainer.clip", "trainer.max_bad_steps")
 
 
 def identity_of(config: Mapping[str, Any], kinds: Mapping[str, str], data: str) -> dict[str, Any]:
-    """What a run is: every setting that changes its result, by dotted key, the kind of each option, the data's digest."""
+    """What a run is: every setting that changes its result, the kind of each option, and the data's digest."""
     covered = {key: value for key, value in flat(config).items() if key in SIGNED or not _below(key, UNSIGNED)}
     return {**covered, **kinds, "cache": data}
 

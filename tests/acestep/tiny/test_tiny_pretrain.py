@@ -1,5 +1,6 @@
 """The script that makes the tiny base, on a handful of songs and steps."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from acetrain.acestep.tiny import architecture, autoencoder
 from acetrain.acestep.tiny.average import Average
 from acetrain.acestep.tiny.denoiser import Denoiser, Latents, encode
 from acetrain.acestep.tiny.pretrain import Recipe, pretrain, save
-from acetrain.acestep.tiny.songs import SEEN, UNSEEN, Example, examples
+from acetrain.acestep.tiny.songs import FRAME, SEEN, UNSEEN, Example, examples
 
 SMALL = Recipe(
     songs=2,
@@ -39,7 +40,7 @@ def test_the_same_recipe_gives_the_same_bits(tmp_path: Path):
     one, two = weights(first), weights(second)
     assert all(torch.equal(one[key], two[key]) for key in one)
     save(first, tmp_path)
-    loaded = weights(AceStepPipeline.from_pretrained(tmp_path, torch_dtype=torch.float32))
+    loaded = weights(AceStepPipeline.from_pretrained(tmp_path, dtype=torch.float32))
     assert all(torch.equal(loaded[key], two[key].half().float()) for key in two)
 
 
@@ -58,7 +59,7 @@ def test_standardizing_changes_the_latents_scale_and_not_what_they_decode_to(son
         after = vae.decode(latents).sample
     assert latents.std(-1).allclose(torch.ones(1, architecture.LATENTS), atol=1e-3)
     assert latents.mean(-1).allclose(torch.zeros(1, architecture.LATENTS), atol=1e-3)
-    inside = slice(12 * 640, -12 * 640)
+    inside = slice(12 * FRAME, -12 * FRAME)
     torch.testing.assert_close(after[..., inside], before[..., inside], atol=1e-4, rtol=1e-3)
 
 
@@ -105,5 +106,5 @@ def _upstream(pipeline: AceStepPipeline, latents: Latents) -> torch.Tensor:
         keyscale=song.keyscale,
         timesignature=song.timesignature,
     )
-    reference = pipeline.condition_encoder.silence_latent[:, :750]
+    reference = pipeline.condition_encoder.silence_latent[:, : math.ceil(30 * pipeline.latents_per_second)]
     return pipeline.condition_encoder(*encoded, reference, torch.zeros(1, dtype=torch.long))[0][0]

@@ -16,10 +16,12 @@ from diffusers import (
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
-LATENTS = 12
+LATENTS = 18
 """Channels of a latent frame; the released checkpoints have 64."""
-SAMPLE_RATE = 16000
-"""Rate of the autoencoder in Hz; 8 * 8 * 10 samples make a frame: 25 frames a second, as in the release."""
+SAMPLE_RATE = 8000
+"""Rate of the autoencoder in Hz."""
+RATIOS = (4, 4, 10)
+"""Downsampling of the autoencoder; their product is a frame, 50 of them a second (the release has 25)."""
 VOCABULARY = 512
 """Tokens: the 256 bytes, three marks, and merges of the prompt template's and the captions' words."""
 
@@ -85,14 +87,14 @@ def _text_encoder() -> Qwen3Model:
 def _transformer() -> AceStepTransformer1DModel:
     return AceStepTransformer1DModel(
         hidden_size=_HIDDEN,
-        intermediate_size=2 * _HIDDEN,
+        intermediate_size=7 * _HIDDEN // 4,
         num_hidden_layers=4,
         num_attention_heads=8,
         num_key_value_heads=4,
         head_dim=16,
         in_channels=3 * LATENTS,
         audio_acoustic_hidden_dim=LATENTS,
-        sliding_window=32,
+        sliding_window=64,
         encoder_hidden_size=_CONDITION,
         is_turbo=False,
         model_version="base",
@@ -117,9 +119,9 @@ def _condition_encoder() -> AceStepConditionEncoder:
 def _autoencoder() -> AutoencoderOobleck:
     return AutoencoderOobleck(
         encoder_hidden_size=2 * LATENTS,
-        downsampling_ratios=[8, 8, 10],
-        channel_multiples=[1, 2, 2],
-        decoder_channels=24,
+        downsampling_ratios=list(RATIOS),
+        channel_multiples=[1, 1, 2],
+        decoder_channels=32,
         decoder_input_channels=LATENTS,
         audio_channels=2,
         sampling_rate=SAMPLE_RATE,

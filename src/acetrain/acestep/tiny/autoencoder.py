@@ -17,7 +17,7 @@ _WINDOWS = (2048, 1024, 512, 256, 128)
 _FLOOR = 1e-3
 """Added to magnitudes under the logarithm: what lies 60 dB below full scale hardly counts."""
 _KL = 1e-3
-_SPAN = 16
+_SPAN = 52
 """Frames of a training excerpt."""
 _PERIOD = 4
 """Frames after which everything held in a song repeats: excerpts start on a multiple, as songs do."""
@@ -39,7 +39,7 @@ def train(
         encoded = posterior(vae, excerpts)
         decoded = decode(vae, encoded.sample(draws))
         wave, spectral = _distances(decoded, excerpts)
-        return wave + 0.5 * spectral + _KL * encoded.kl() / encoded.mean.shape[1]
+        return wave + 0.1 * spectral + _KL * encoded.kl() / encoded.mean.shape[1]
 
     yield from _descend(vae, loss, steps, 2e-3)
     standardize(vae, audio[:64])

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from acetrain.acestep.dit import MaskedDiT, valid_rows
 from acetrain.acestep.tiny.autoencoder import posterior
 from acetrain.acestep.tiny.average import Average
-from acetrain.acestep.tiny.songs import FRAME, Example
+from acetrain.acestep.tiny.songs import FRAME, FRAME_RATE, Example
 from acetrain.data.synthesis.song import Song
 from acetrain.flow.densities import larger_logit_normal
 from acetrain.flow.distance import song_mean
@@ -24,7 +24,7 @@ _DROP = 0.15
 _BARE = 0.25
 """Share of prompts without tempo, meter and key, so that the model knows `N/A` too."""
 _GRID = 8
-_LONGEST = 250
+_LONGEST = 400
 """Frames of a song that are trained on, from its start: the first beat is where it belongs."""
 
 
@@ -38,8 +38,8 @@ class Latents:
 
     @property
     def seconds(self) -> float:
-        """Length at 25 frames a second."""
-        return len(self.mean) / 25
+        """Length of the latents."""
+        return len(self.mean) / FRAME_RATE
 
     def sample(self, draws: torch.Generator) -> Float[Tensor, "frame channel"]:
         """A draw of the posterior."""
@@ -118,15 +118,19 @@ class Denoiser:
 
 @torch.no_grad()
 def encode(pipeline: AceStepPipeline, example: Example) -> Latents:
-    """The posterior of a song's latents, its first ten seconds where it is longer."""
+    """The posterior of a song's latents, its first eight seconds where it is longer."""
     encoded = posterior(pipeline.vae, example.audio[:, : _LONGEST * FRAME].unsqueeze(0))
     return Latents(example.song, encoded.mean[0].T.contiguous(), encoded.std[0].T.contiguous())
 
 
-def train(denoiser: Denoiser, songs: Sequence[Latents], steps: int, batch: int, seed: int) -> Iterator[float]:
-    """Train in place, yielding each step's loss; the averaged weights are in the pipeline at the end."""
+def train(
+    denoiser: Denoiser, songs: Sequence[Latents], steps: int, batch: int, peak: float, seed: int
+) -> Iterator[float]:
+    """Train in place, yielding each step's loss; the averaged weights are in the pipeline at the end.
+
+    `peak` is the highest learning rate.
+    """
     draws = torch.Generator().manual_seed(seed)
-    peak = 2e-3
     optimizer = torch.optim.AdamW(denoiser.trained.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
     average = Average(denoiser.trained, 0.997)
     denoiser.trained.train()

@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=EMBEDDED)
     parser.add_argument("--songs", type=int, default=8, help="held-out songs of each style")
     arguments = parser.parse_args()
-    pipeline = AceStepPipeline.from_pretrained(arguments.weights, torch_dtype=torch.float32)
+    pipeline = AceStepPipeline.from_pretrained(arguments.weights, dtype=torch.float32)
     print(sizes(pipeline, arguments.weights), table(pipeline, arguments.songs), sep="\n\n")
 
 

@@ -1,16 +1,17 @@
 """Make the tiny base from nothing: `python -m acetrain.acestep.tiny.pretrain --out DIR`."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AceStepPipeline
+from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from acetrain.acestep.tiny import architecture, autoencoder, denoiser
-from acetrain.acestep.tiny.songs import SEEN, Example, examples
+from acetrain.acestep.tiny.songs import FRAME_RATE, SEEN, Example, examples
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,34 @@ class Recipe:
     autoencoder_songs: int = 75
     """Songs of each style that the autoencoder is trained on."""
     autoencoder_steps: int = 1000
-    autoencoder_batch: int = 2
-    flow_steps: int = 900
+    autoencoder_batch: int = 5
+    flow_steps: int = 1600
     flow_batch: int = 8
+    flow_rate: float = 2e-3
+    """Peak learning rate of the flow."""
+    start: str = ""
+    """Checkpoint to go on from: its autoencoder is kept, its flow is trained further. Empty for from nothing."""
 
 
 def pretrain(recipe: Recipe) -> AceStepPipeline:
     """The trained pipeline in fp32; the same for the same recipe, machine and number of threads."""
     songs = _songs(recipe)
+    pipeline = _continued(recipe) if recipe.start else _with_autoencoder(recipe, songs)
+    latents = [denoiser.encode(pipeline, song) for song in songs]
+    trained = denoiser.Denoiser(pipeline)
+    steps = recipe.flow_steps
+    losses = denoiser.train(trained, latents, steps, recipe.flow_batch, recipe.flow_rate, recipe.seed)
+    _watch("Flow", steps, losses)
+    return pipeline
+
+
+def _continued(recipe: Recipe) -> AceStepPipeline:
+    pipeline = AceStepPipeline.from_pretrained(recipe.start, dtype=torch.float32)
+    assert isinstance(pipeline, AceStepPipeline)
+    return pipeline
+
+
+def _with_autoencoder(recipe: Recipe, songs: Sequence[Example]) -> AceStepPipeline:
     pipeline = architecture.build(recipe.seed)
     pipeline.register_modules(tokenizer=architecture.tokenizer(prompts(pipeline, songs)))
     heard = [song.audio for song in songs[: recipe.autoencoder_songs * len(SEEN)]]
@@ -41,10 +62,6 @@ def pretrain(recipe: Recipe) -> AceStepPipeline:
     _watch("Autoencoder", steps, autoencoder.train(pipeline.vae, heard, steps, recipe.autoencoder_batch, recipe.seed))
     silence = autoencoder.silence(pipeline.vae, pipeline.condition_encoder.silence_latent.shape[1])
     pipeline.condition_encoder.silence_latent.copy_(silence)
-    latents = [denoiser.encode(pipeline, song) for song in songs]
-    trained = denoiser.Denoiser(pipeline)
-    steps = recipe.flow_steps
-    _watch("Flow", steps, denoiser.train(trained, latents, steps, recipe.flow_batch, recipe.seed))
     return pipeline
 
 
@@ -57,7 +74,7 @@ def prompts(pipeline: AceStepPipeline, songs: Iterable[Example]) -> list[str]:
             prompt=song.caption,
             lyrics=song.lyrics,
             vocal_language=song.language,
-            audio_duration=example.frames / 25,
+            audio_duration=example.frames / FRAME_RATE,
             bpm=song.bpm,
             keyscale=song.keyscale,
             timesignature=song.timesignature,
@@ -80,12 +97,15 @@ def _songs(recipe: Recipe) -> list[Example]:
 def _watch(name: str, steps: int, losses: Iterable[float]) -> None:
     """Draw a progress bar with a running mean of the losses."""
     columns = [*Progress.get_default_columns(), TextColumn("loss {task.fields[loss]:.3f}")]
-    with Progress(*columns) as progress:
+    console = Console()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=steps, loss=float("nan"))
         mean = None
-        for loss in losses:
+        for done, loss in enumerate(losses, start=1):
             mean = loss if mean is None else 0.98 * mean + 0.02 * loss
             progress.update(task, advance=1, loss=mean)
+            if done % 100 == 0 and not progress.console.is_terminal:
+                print(f"{name} {done}/{steps}: loss {mean:.3f}", flush=True)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What the tiny base is pretrained on: composed songs of every style but one."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acetrain.acestep.tiny.architecture import SAMPLE_RATE
+from acetrain.acestep.tiny.architecture import RATIOS, SAMPLE_RATE
 from acetrain.data.synthesis.instruments import RATE
 from acetrain.data.synthesis.names import NAMES
 from acetrain.data.synthesis.song import Song, compose
@@ -18,8 +19,10 @@ UNSEEN = "marimba"
 """The style kept from pretraining, for adapters to learn."""
 SEEN = tuple(name for name in NAMES if name != UNSEEN)
 
-FRAME = 640
+FRAME = math.prod(RATIOS)
 """Samples of a latent frame."""
+FRAME_RATE = SAMPLE_RATE / FRAME
+"""Latent frames a second."""
 
 _SEEDS = {"train": 7_000_000, "held-out": 8_000_000}
 
