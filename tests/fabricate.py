@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import torch
 
+from acetrain.acestep.conditions import template_digest
 from acetrain.acestep.load import Base, load_base
 from acetrain.acestep.model import EMBEDDED, Tiny
 from acetrain.acestep.names import linear_layers
@@ -59,16 +60,18 @@ def module(loaded: Base, condition_dropout: float = 0.15, total_steps: int = 10)
     return FlowMatching(loaded, recipe, total_steps).train()
 
 
-def cache(folder: Path, songs: int, loudness: Mapping[int, float] = MappingProxyType({})) -> Path:
+def cache(
+    folder: Path, songs: int, loudness: Mapping[int, float] = MappingProxyType({}), template: str = template_digest()
+) -> Path:
     """Write a cache of `songs` random songs, 100 to 220 frames each, as if encoded by the tiny base.
 
-    `loudness` multiplies the latents of single songs.
+    `loudness` multiplies the latents of single songs; `template` is the digest of the prompt template.
     """
     fingerprint = Fingerprint(
         variant="tiny",
         weights=hash_weights(EMBEDDED),
         weights_files=stamps(EMBEDDED),
-        template="random",
+        template=template,
         timbre="silence",
         precision="fp32",
         seed=0,

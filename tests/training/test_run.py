@@ -124,3 +124,8 @@ def test_the_frame_budget_changes_no_result(songs: Path, tmp_path: Path) -> None
         assert train(songs, tmp_path / str(frames), f"data.max_frames={frames}", "max_steps=6").returncode == 0
     ours, theirs = adapter(tmp_path / "1"), adapter(tmp_path / "450")
     assert all((ours[name] - theirs[name]).abs().max() < 1e-5 for name in ours)
+
+
+def test_songs_encoded_with_another_template_are_refused(tmp_path: Path) -> None:
+    done = train(cache(tmp_path / "cache", songs=2, template="0" * 64), tmp_path / "run", "max_steps=2")
+    assert done.returncode == 2 and "prompt template" in done.stderr and not (tmp_path / "run").exists()

@@ -144,6 +144,14 @@ class Cache:
                 "preprocess the songs again, into another folder"
             )
 
+    def check_template(self, template: str) -> None:
+        """Raise `Refused` where the songs' prompts were not written as `template`, the installed pipeline's, says."""
+        if self.fingerprint.template != template:
+            raise Refused(
+                f"cache: {self.folder} was encoded with another prompt template than the installed diffusers uses\n"
+                "preprocess the songs again, into another folder"
+            )
+
 
 _AGAIN = "preprocess again to complete it"
 

@@ -10,8 +10,8 @@ class Data:
     """Budget of a micro-batch, the held-out songs, and the loader."""
 
     max_frames: int
-    """Padded latent frames (25 a second) a micro-batch holds; a longer song is a micro-batch of its own. It changes
-    memory and speed, never the result."""
+    """Padded latent frames a micro-batch holds (25 a second in the released models). A longer song is a micro-batch of
+    its own. It changes memory and speed, never the result."""
     validation: float
     """Share of the songs held out for validation, in [0, 1); at least one from 5 songs on, none below."""
     repeats: int

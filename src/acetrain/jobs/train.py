@@ -133,10 +133,11 @@ class Train:
 
     def run(self) -> None:
         """Train until the last step or a signal; what the folder already holds is not trained again."""
+        from acetrain.acestep.conditions import template_digest
         from acetrain.training import checkpoint
         from acetrain.training.replicas import first_rank
 
-        self.songs.check_model(self.model)
+        self.songs.check_template(template_digest())
         if first_rank():
             self.folder.check(may_resume=self.resume is Resume.auto)
         newest = max(checkpoint.written(self.folder.path), default=None)
