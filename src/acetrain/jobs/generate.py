@@ -19,6 +19,7 @@ from acetrain.data.prompt import Prompt
 from acetrain.errors import Failed, Refused, require
 from acetrain.training.precision import Precision
 from acetrain.training.trainer import Accelerator
+from acetrain.writable import writable_folder
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
@@ -78,13 +79,12 @@ class Generate:
         self._prompt()
 
     def check(self) -> None:
-        """Whether the adapter is there and the output may be written; reads no weight and creates nothing."""
+        """Whether model and adapter are there and the output may be written; reads no weight and creates nothing."""
+        self.model.config("transformer")
         if self.adapter_path:
             peft.locate(Path(self.adapter_path))
         output = Path(self.output)
-        existing = next(path for path in output.absolute().parents if path.exists())
-        if not existing.is_dir():
-            raise Refused(f"output: {existing} is a file; a folder is needed")
+        writable_folder("output", output.parent)
         for file in (output, self._sidecar):
             if file.is_dir():
                 raise Refused(f"output: {file} is a folder")

@@ -17,6 +17,7 @@ from acetrain.data.store import Store
 from acetrain.errors import Failed, Refused, require
 from acetrain.training.precision import Precision
 from acetrain.training.trainer import Accelerator
+from acetrain.writable import writable_folder
 
 if TYPE_CHECKING:
     from acetrain.data.encode import Checked
@@ -53,10 +54,7 @@ class Preprocess:
     def check(self) -> None:
         """Whether there are songs and a place for the cache; opens no audio and creates nothing."""
         scan(Path(self.songs))
-        cache = Path(self.cache)
-        existing = next(path for path in (cache, *cache.absolute().parents) if path.exists())
-        if not existing.is_dir():
-            raise Refused(f"cache: {existing} is a file; a folder is needed")
+        writable_folder("cache", self.cache)
 
     def run(self) -> None:
         """Check all songs, encode those that the cache lacks, and write its index."""

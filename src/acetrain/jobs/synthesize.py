@@ -5,6 +5,7 @@ from pathlib import Path
 
 from acetrain.data.synthesis.names import MIX, NAMES, style_of
 from acetrain.errors import Refused, nearest, require
+from acetrain.writable import writable_folder
 
 
 @dataclass
@@ -38,10 +39,9 @@ class Synthesize:
         )
 
     def check(self) -> None:
-        """Refuse a target that is a file or a folder with something in it."""
+        """Refuse a target that cannot be written to, or a folder with something in it."""
         folder = Path(self.out_dir)
-        if folder.exists() and not folder.is_dir():
-            raise Refused(f"out_dir: {folder} is a file; a folder is needed")
+        writable_folder("out_dir", folder)
         if folder.is_dir() and any(folder.iterdir()):
             raise Refused(f"out_dir: {folder} is not empty; choose a new folder or empty it")
 
