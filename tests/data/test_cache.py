@@ -79,7 +79,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda index: index.update(songs=[]), "holds no song"),
         (lambda index: index["songs"][0].pop("frames"), "fields frames do not match"),
         (lambda index: index["songs"][0].update(frames="9"), "frames is '9'"),
-        (lambda index: index["songs"][0].update(frames=10**6), "is cut short"),
+        (lambda index: index["songs"][0].update(frames=10**6), r"is not as its index says \(preprocess again"),
         (lambda index: index["fingerprint"].update(more=1), "fields more do not match"),
         (lambda index: index["songs"].append(index["songs"][0] | {"file": "songs/x.safetensors"}), "is missing"),
     ],
@@ -87,6 +87,25 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_an_index_that_is_not_right_is_refused(copied: Path, change: Callable, message: str) -> None:
     edit(copied, change)
     with pytest.raises(Refused, match=message):
+        Cache.open(copied)
+
+
+@pytest.mark.parametrize("edited", [{"text": "1" * 64}, {"audio": "1" * 64}, {"seconds": 1.5}])
+def test_a_song_encoded_again_without_its_index_is_refused(copied: Path, edited: dict[str, Any]) -> None:
+    cache = Cache.open(copied)
+    song = replace(cache.songs[0], **edited)
+    store = Store(copied, cache.fingerprint)
+    store.add(song, *cache.read(cache.songs[0]))
+    with pytest.raises(Refused, match=r"is not as its index says \(preprocess again to complete it\)"):
+        Cache.open(copied)
+    store.finish([song, *cache.songs[1:]])
+    assert song in Cache.open(copied).songs
+
+
+def test_a_song_cut_short_is_refused(copied: Path) -> None:
+    file = copied / Cache.open(copied).songs[0].file
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(Refused, match="is cut short"):
         Cache.open(copied)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 from acetrain.acestep.model import Model
 from acetrain.acestep.weights import Stamp, hash_weights, stamps
 from acetrain.errors import Refused
+from acetrain.tensorfile import read_header
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -86,16 +87,23 @@ class Cache:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Cache":
-        """Read and check the index. Raises `Refused` where it is missing, broken or incomplete; no song is read."""
+        """Read the index and check it against the records of the songs; no tensor is read.
+
+        Raises `Refused` where the index is missing or broken, or where songs are missing, cut short, or others than it
+        lists, as they are when preprocessing of changed songs was interrupted.
+        """
         folder = Path(folder)
         fingerprint, songs = read_index(folder)
+        encoding = fingerprint.digest()
         for song in songs:
-            try:
-                size = (folder / song.file).stat().st_size
-            except OSError as error:
-                raise Refused(f"cache: {folder / song.file}, listed in its index, is missing ({_AGAIN})") from error
-            if size < 4 * (song.frames * fingerprint.latent_channels + song.tokens * fingerprint.condition_width):
-                raise Refused(f"cache: {folder / song.file} is cut short ({_AGAIN})")
+            file = folder / song.file
+            if not file.is_file():
+                raise Refused(f"cache: {file}, listed in its index, is missing ({_AGAIN})")
+            record = read_record(file)
+            if record is None:
+                raise Refused(f"cache: {file} is cut short or not a song's ({_AGAIN})")
+            if record != asdict(song) | {"encoding": encoding}:
+                raise Refused(f"cache: {file} is not as its index says ({_AGAIN})")
         if not songs:
             raise Refused(f"cache: {folder} holds no song")
         return cls(folder, fingerprint, songs)
@@ -182,6 +190,15 @@ def parse_row(kind: type[Row], data: dict[str, Any]) -> Row:
         if type(data[name]) not in accepted:
             raise ValueError(f"{name} is {data[name]!r}")
     return kind(**data)
+
+
+def read_record(file: Path) -> dict[str, Any] | None:
+    """The record in the header of a song's file; None where the file is absent, cut short or foreign."""
+    try:
+        record = json.loads(read_header(file).metadata["record"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _digest(content: Any) -> str:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acetrain import atomic
-from acetrain.data.cache import FORMAT, INDEX, SONGS, CachedSong, Fingerprint, parse_row, read_index
+from acetrain.data.cache import FORMAT, INDEX, SONGS, CachedSong, Fingerprint, parse_row, read_index, read_record
 from acetrain.errors import Refused
-from acetrain.tensorfile import read_header
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -31,7 +30,7 @@ class Store:
             self._check_index()
         expected = self.fingerprint.digest()
         for file in sorted((self.folder / SONGS).glob("[!.]*.safetensors")):
-            record = _record(file)
+            record = read_record(file)
             if record and record.get("encoding") != expected:
                 raise Refused(f"cache: {file} was encoded in another way\nchoose another folder, or delete this one")
 
@@ -47,7 +46,7 @@ class Store:
 
     def find(self, name: str, audio: str, text: str) -> CachedSong | None:
         """The song as it is stored, or None where it is not, or not whole, or of other audio or text."""
-        record = _record(self.folder / path_of(name))
+        record = read_record(self.folder / path_of(name))
         if record is None or record.pop("encoding", None) != self.fingerprint.digest():
             return None
         try:
@@ -83,15 +82,6 @@ def path_of(name: str) -> str:
     """Where a song's tensors go, below the cache: a readable part, and a hash that tells `a.wav` from `a.mp3`."""
     readable = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:48]
     return f"{SONGS}/{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.safetensors"
-
-
-def _record(file: Path) -> dict | None:
-    """The record in a song's header; None where the file is absent, cut short or foreign."""
-    try:
-        record = json.loads(read_header(file).metadata["record"])
-    except (OSError, ValueError, KeyError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def _short(value: object) -> str:
