@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SHOWN = 20
-
 
 @dataclass(frozen=True)
 class Fault:
@@ -15,9 +13,8 @@ class Fault:
 
 
 def report(faults: Sequence[Fault]) -> list[str]:
-    """One line a file, in order of name, and a count of the files beyond the first 20."""
+    """One line a file, in order of name; all of them, so that one run is enough to mend every file."""
     by_file: dict[str, list[str]] = {}
     for fault in faults:
         by_file.setdefault(fault.file, []).append(fault.what)
-    lines = [f"  {file}: {'; '.join(by_file[file])}" for file in sorted(by_file)]
-    return lines[:SHOWN] + ([f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
+    return [f"  {file}: {'; '.join(by_file[file])}" for file in sorted(by_file)]
