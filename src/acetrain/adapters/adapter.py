@@ -1,5 +1,6 @@
 """What a run trains: small modules attached to linear layers of a frozen DiT."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ class LoRA(Adapter):
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, "adapter.rank", "at least 1", self.rank)
-        require(self.alpha > 0, "adapter.alpha", "above 0", self.alpha)
+        require(0 < self.alpha < math.inf, "adapter.alpha", "above 0 and finite", self.alpha)
         require(0 <= self.dropout < 1, "adapter.dropout", "in [0, 1)", self.dropout)
 
     def peft(self, names: Sequence[str]) -> "LoraConfig":

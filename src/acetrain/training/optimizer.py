@@ -1,5 +1,6 @@
 """How the adapter's weights are updated from their gradients."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ class AdamW(OptimizerOption):
     """Share of lr by which weights shrink each step, at least 0."""
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, "optimizer.lr", "above 0", self.lr)
+        require(0 < self.lr < math.inf, "optimizer.lr", "above 0 and finite", self.lr)
         require(0 <= self.beta1 < 1, "optimizer.beta1", "in [0, 1)", self.beta1)
         require(0 <= self.beta2 < 1, "optimizer.beta2", "in [0, 1)", self.beta2)
         require(self.eps > 0, "optimizer.eps", "above 0", self.eps)
