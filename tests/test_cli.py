@@ -180,6 +180,26 @@ def test_a_signal_ends_a_job_with_its_code(there, monkeypatch, number):
     assert signal.getsignal(number) is before
 
 
+def test_an_interrupt_ends_a_job_whose_library_exits_otherwise(there, monkeypatch):
+    def run(self: Synthesize) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    monkeypatch.setattr(Synthesize, "run", run)
+    assert main(["synthesize", "out_dir=x"]) == 130
+
+
+def test_a_signal_that_is_ignored_stays_ignored(there, monkeypatch):
+    monkeypatch.setattr(Synthesize, "run", lambda self: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main(["synthesize", "out_dir=x"]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_reader_that_leaves_is_no_error(there):
     shell = f"{sys.executable} -m acetrain train --help | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)

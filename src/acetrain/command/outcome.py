@@ -65,12 +65,17 @@ def _trace(debug: bool) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Within it, SIGTERM and SIGUSR1 raise Interrupted, so that files in the making are cleared away."""
+    """Within it, SIGINT, SIGTERM and SIGUSR1 raise Interrupted, so that files in the making are cleared away.
+
+    Libraries catch KeyboardInterrupt and go on or exit with a code of theirs; Interrupted passes them. A signal that
+    the process was started to ignore, as SIGINT is in the background of a script, stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    previous = {number: signal.signal(number, _end) for number in numbers}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, _end) for number in heeded}
     try:
         yield
     finally:
