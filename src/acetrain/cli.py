@@ -4,12 +4,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acetrain import __version__
 from acetrain.command.arguments import Request, parse
-from acetrain.command.outcome import REFUSED, SIGNALLED, Outcome, ended_by_signals, outcome_of
+from acetrain.command.outcome import REFUSED, SIGNALLED, Outcome, ended_by_signals, outcome_of, say_unexpected
 from acetrain.command.quiet import quiet
 from acetrain.errors import Interrupted, Refused, nearest
 
@@ -19,18 +20,25 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks for and return the exit code."""
+    """Do what the command line asks for and return the exit code.
+
+    An error that no job provides for is raised. Where the process's own arguments are taken, it ends in a line and code 1.
+    """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in given
     quiet()
     try:
         with ended_by_signals():
-            outcome = outcome_of(lambda: _answer(given), debug="--debug" in given)
+            outcome = outcome_of(lambda: _answer(given), debug)
             sys.stdout.flush()
     except Interrupted as interruption:
         outcome = Outcome(SIGNALLED + interruption.signum, str(interruption))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
         outcome = Outcome(SIGNALLED + signal.SIGPIPE)
+    finally:
+        if arguments is None:  # last of all, as libraries that a job loads set hooks of their own
+            sys.excepthook = partial(say_unexpected, debug)
     for line in outcome.lines():
         print(line, file=sys.stderr)
     return outcome.code
@@ -85,8 +93,14 @@ def _single(composer: "Composer", grid: "Grid") -> None:
     if grid.launching:
         raise Refused(f"{grid.launching[0]}: must go with -m, only a multirun has a launcher")
     job = composer.compose(grid.cells[0]).build()
-    job.check()
+    if not _follows():
+        job.check()
     job.run()
+
+
+def _follows() -> bool:
+    """Whether rank 0 of the same run, another process, makes the checks: it may have begun to write by now."""
+    return any(int(os.environ.get(name) or 0) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _print_configurations(composer: "Composer", grid: "Grid") -> None:

@@ -10,10 +10,18 @@ from acetrain.data.batch import Batch, collate
 from acetrain.data.cache import Cache, CachedSong
 from acetrain.data.plan import Plan, Visit
 from acetrain.data.split import deal
+from acetrain.errors import Refused
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A step whose songs could not be read; an exception would come out of a loader process as its trace."""
+
+    reason: str
 
 
 @dataclass
-class Steps(Dataset[list[Batch]]):
+class Steps(Dataset[list[Batch] | Unreadable]):
     """Optimizer steps as one rank sees them; item i is step i of the plan, whatever was read before."""
 
     cache: Cache
@@ -25,7 +33,13 @@ class Steps(Dataset[list[Batch]]):
     rank: int
     ranks: int
 
-    def __getitem__(self, index: int) -> list[Batch]:
+    def __getitem__(self, index: int) -> list[Batch] | Unreadable:
+        try:
+            return self._micro_batches(index)
+        except Refused as refusal:
+            return Unreadable(str(refusal))
+
+    def _micro_batches(self, index: int) -> list[Batch]:
         visits = self.plan.step(index)
         lengths = [self.plan.lengths[visit.song] for visit in visits]
         filler = (min(range(len(visits)), key=lengths.__getitem__),)
@@ -43,7 +57,7 @@ class Steps(Dataset[list[Batch]]):
         return collate([self.cache.read(song) for song in songs], keys, weight)
 
 
-def loader(steps: Steps, start: int, stop: int, workers: int, pin_memory: bool) -> DataLoader[list[Batch]]:
+def loader(steps: Steps, start: int, stop: int, workers: int, pin_memory: bool) -> DataLoader[list[Batch] | Unreadable]:
     """Steps start..stop-1 in order. Nothing here draws, so any number of workers gives the same items."""
     return DataLoader(
         steps,
@@ -56,6 +70,10 @@ def loader(steps: Steps, start: int, stop: int, workers: int, pin_memory: bool) 
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """A signal to the process group must not kill the loader before the run has written its checkpoint."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    """A signal to the process group must not kill the loader before the run has written its checkpoint.
+
+    Only the first SIGTERM is let pass: the interpreter's own, at its exit, must end a worker that still waits.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

@@ -7,9 +7,10 @@ from torch.utils.data import DataLoader
 
 from acetrain.data.batch import Batch
 from acetrain.data.cache import Cache, CachedSong
-from acetrain.data.loader import Steps, loader
+from acetrain.data.loader import Steps, Unreadable, loader
 from acetrain.data.option import Data
 from acetrain.data.plan import Plan
+from acetrain.errors import Failed
 from acetrain.training.module import FlowMatching
 
 
@@ -20,7 +21,7 @@ class CachedSongs(LightningDataModule):
         super().__init__()
         self.cache, self.songs, self.plan, self.option, self.total_steps = cache, songs, plan, option, total_steps
 
-    def train_dataloader(self) -> DataLoader[list[Batch]]:
+    def train_dataloader(self) -> DataLoader[list[Batch] | Unreadable]:
         """The steps this rank has still to do; the module has taken up its checkpoint by now."""
         trainer = self.trainer
         assert trainer is not None
@@ -31,3 +32,9 @@ class CachedSongs(LightningDataModule):
         module = trainer.lightning_module
         assert isinstance(module, FlowMatching)
         return loader(steps, module.step, self.total_steps, self.option.workers, on_gpu)
+
+    def on_before_batch_transfer(self, batch: list[Batch] | Unreadable, dataloader_idx: int) -> list[Batch]:
+        """Raise Failed where the step's songs could not be read."""
+        if isinstance(batch, Unreadable):
+            raise Failed(batch.reason)
+        return batch

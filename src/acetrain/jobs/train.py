@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from acetrain import __version__
 from acetrain.acestep.model import Model
 from acetrain.acestep.names import linear_layers
+from acetrain.acestep.weights import sample_weights
 from acetrain.adapters.adapter import Adapter
 from acetrain.adapters.targets import Targets
 from acetrain.config import repeatable, resolved
@@ -89,7 +90,9 @@ class Train:
         _ = self.target_names
         self.songs.check_model(self.model)
         self.logger.check()
-        self.folder.check(may_resume=True)
+        steps = f"below the {self.total_steps} steps of the run"
+        require(self.schedule.warmup < self.total_steps, "schedule.warmup", steps, self.schedule.warmup)
+        self.folder.check(may_resume=self.resume is Resume.auto)
 
     @cached_property
     def songs(self) -> Cache:
@@ -122,7 +125,8 @@ class Train:
         """The run's folder, named by its signature unless `out_dir` names it."""
         recipe = ("adapter", "optimizer", "schedule", "timesteps", "loss")
         kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
-        identity = identity_of(resolved(self), kinds, self.songs.digest())
+        weights = sample_weights(self.model.folder(), "transformer")
+        identity = identity_of(resolved(self), kinds, self.songs.digest(), weights)
         default = Path("runs") / f"{self.name}-{signature_of(identity)}"
         return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
 
@@ -135,6 +139,7 @@ class Train:
         """Train until the last step or a signal; what the folder already holds is not trained again."""
         from acetrain.acestep.conditions import template_digest
         from acetrain.training import checkpoint
+        from acetrain.training.device import check_devices
         from acetrain.training.replicas import first_rank
 
         self.songs.check_template(template_digest())
@@ -142,10 +147,10 @@ class Train:
             self.folder.check(may_resume=self.resume is Resume.auto)
         newest = max(checkpoint.written(self.folder.path), default=None)
         if newest is not None and checkpoint.step_of(newest) >= self.total_steps:
-            print(
-                f"nothing left to do: {self.folder.path} is at step {checkpoint.step_of(newest)} of {self.total_steps}"
-            )
+            if first_rank():
+                self._finish(newest)
             return
+        check_devices(self.trainer.accelerator, self.trainer.devices)
         if first_rank():
             self.folder.claim(repeatable(self))
             self._announce(None if newest is None else checkpoint.step_of(newest))
@@ -155,6 +160,18 @@ class Train:
             raise Interrupted(module.agreed_stop)
         if first_rank():
             print(f"adapter: {self.folder.path / 'adapter'}\nplot: {self.folder.path / 'loss.png'}")
+
+    def _finish(self, newest: Path) -> None:
+        """Say that nothing is left to train, after writing the adapter of the last step if a kill kept it from that."""
+        from acetrain.adapters.files import peft
+        from acetrain.training import checkpoint
+
+        step, adapter = checkpoint.step_of(newest), self.folder.path / "adapter"
+        if peft.written_step(adapter) != step:
+            module, keeper = self._assemble()
+            checkpoint.restore(checkpoint.read(newest), module, keeper.identity)
+            keeper.save_adapter(adapter)
+        print(f"nothing left to do: {self.folder.path} is at step {step} of {self.total_steps}")
 
     def _assemble(self) -> "tuple[FlowMatching, Keeper]":
         from acetrain.acestep.load import load_base
@@ -198,7 +215,7 @@ class Train:
         try:
             self.trainer.build(self.precision, loggers, keeper, self.folder.path).fit(module, data)
         finally:
-            if first_rank():
+            if first_rank() and keeper.started:
                 plot = plot_run(self.folder.path, keeper.histogram)
                 self.logger.close(loggers, plot, keeper.histogram)
 
@@ -206,6 +223,8 @@ class Train:
         """A function that writes the present adapter to a folder, with what it was trained on and how."""
         from acetrain.adapters.files import peft
         from acetrain.tracking.provenance import commit
+
+        code = commit()
 
         def save(folder: Path) -> None:
             metadata = {
@@ -215,7 +234,7 @@ class Train:
                 "choices": json.dumps(self.choices, sort_keys=True),
                 "data": self.songs.digest(),
                 "acetrain": __version__,
-                "commit": commit(),
+                "commit": code,
             }
             peft.save(module.dit, folder, self.model.variant, metadata)
 

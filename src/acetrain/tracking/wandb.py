@@ -13,6 +13,8 @@ from acetrain.atomic import write_text
 from acetrain.errors import Refused
 from acetrain.tracking.logger import Mode
 
+_PATIENCE = 30.0
+"""Seconds that a start of an online run may take; it fails then, and says so."""
 ID = "wandb_id"
 """File in a run's folder with the id of its W&B run."""
 
@@ -43,7 +45,7 @@ def start(folder: Path, name: str, group: str, config: Mapping[str, Any], projec
         dir=folder,
         config=dict(config),
         mode="online" if online else "offline",
-        settings=wandb.Settings(silent=True, console="off"),
+        settings=wandb.Settings(silent=True, console="off", init_timeout=_PATIENCE),
     )
     return WandbLogger(experiment=run, save_dir=folder)
 

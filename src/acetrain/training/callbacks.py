@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ class Keeper(Callback):
         self.best = float("inf")
         self.histogram = [0] * T_BINS
         self.resumed: Checkpoint | None = None
+        self.ending = ExitStack()
+        """What is undone when training ends, however it ends."""
+        self.started = False
 
     def setup(self, trainer: Trainer, pl_module: FlowMatching, stage: str) -> None:  # pyright: ignore
         """Take up the newest checkpoint, the same on every rank."""
@@ -56,8 +60,8 @@ class Keeper(Callback):
         self.best, self.histogram = self.resumed.progress["best"], self.resumed.progress["histogram"]
 
     def on_train_start(self, trainer: Trainer, pl_module: FlowMatching) -> None:  # pyright: ignore
-        self.signals = stopping(pl_module)
-        self.signals.__enter__()
+        self.started = True
+        self.ending.enter_context(stopping(pl_module))
         if self.resumed is not None:
             pl_module.optimizer.optimizer.load_state_dict(self.resumed.optimizer)
         self._open_tables(pl_module, None if self.resumed is None else pl_module.step)
@@ -71,21 +75,24 @@ class Keeper(Callback):
         self.metrics = Table(self.folder / "metrics.csv", [*METRICS, *bins, *SPEED], last_step)
         self.held_out = Table(self.folder / "validation.csv", ["song", "quantile", "t", "loss"], last_step)
         self.progress = TrainingProgress(module.step, module.horizon.total)
+        self.ending.callback(self.progress.close)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: FlowMatching, *_: Any) -> None:  # pyright: ignore
         report = pl_module.report
         assert report is not None
         last = report.step == pl_module.horizon.total or pl_module.agreed_stop
         due = report.step % self.every.validate == 0 or report.step == pl_module.horizon.total
+        seconds = time.monotonic() - self.clock
         losses = self._validate(pl_module) if due else None
         self.histogram = [a + b for a, b in zip(self.histogram, report.t_histogram, strict=True)]
-        self._record(trainer, pl_module, report, losses)
+        self._record(trainer, pl_module, report, losses, seconds)
         if report.step == pl_module.horizon.total:
             self._save_adapter("adapter")
         if report.step % self.every.save == 0 or last:
             self.save(pl_module)
         if pl_module.agreed_stop:
             trainer.should_stop = True
+        self.clock = time.monotonic()
 
     def _validate(self, module: FlowMatching) -> Tensor | None:
         """Held-out losses of the present weights; the best ones so far are kept in `best/`."""
@@ -115,9 +122,9 @@ class Keeper(Callback):
         )
 
     @rank_zero_only
-    def _record(self, trainer: Trainer, module: FlowMatching, report: StepReport, losses: Tensor | None) -> None:
-        seconds = time.monotonic() - self.clock
-        self.clock = time.monotonic()
+    def _record(
+        self, trainer: Trainer, module: FlowMatching, report: StepReport, losses: Tensor | None, seconds: float
+    ) -> None:
         row = {
             "step": report.step,
             "epoch": (report.step - 1) // self.steps_per_epoch,
@@ -153,16 +160,10 @@ class Keeper(Callback):
         checkpoint.write(checkpoint.capture(module, self.identity, progress), self.folder, self.every.keep)
 
     def on_train_end(self, trainer: Trainer, pl_module: FlowMatching) -> None:  # pyright: ignore
-        self._close()
+        self.ending.close()
 
     def on_exception(self, trainer: Trainer, pl_module: FlowMatching, exception: BaseException) -> None:  # pyright: ignore
-        if hasattr(self, "signals"):
-            self._close()
-
-    def _close(self) -> None:
-        self.signals.__exit__(None, None, None)
-        if hasattr(self, "progress"):
-            self.progress.close()
+        self.ending.close()
 
 
 class Every:

@@ -13,3 +13,9 @@ def device_of(accelerator: Accelerator) -> torch.device:
     if not torch.cuda.is_available():
         raise Refused("accelerator: gpu was asked for, and torch finds none; use cpu or auto")
     return torch.device("cuda", 0)
+
+
+def check_devices(accelerator: Accelerator, count: int) -> None:
+    """Raise `Refused` where a node has fewer GPUs than processes that want one."""
+    if device_of(accelerator).type == "cuda" and torch.cuda.device_count() < count:
+        raise Refused(f"trainer.devices: must be at most {torch.cuda.device_count()}, the GPUs here, got {count}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acetrain.atomic import write_text
+from acetrain.atomic import PARTIAL, clear, write_text
 from acetrain.errors import Refused
 
 IDENTITY = "identity.json"
@@ -28,13 +28,14 @@ UNSIGNED = (
     "trainer",
 )
 """Keys, with all below them, that change where, how fast or how long a run trains, not what a step does."""
-SIGNED = ("trainer.clip", "trainer.max_bad_steps")
+SIGNED = ("trainer.clip", "trainer.max_bad_steps", "trainer.validate_every", "trainer.validation_quantiles")
+"""Keys below those that do."""
 
 
-def identity_of(config: Mapping[str, Any], kinds: Mapping[str, str], data: str) -> dict[str, Any]:
-    """What a run is: every setting that changes its result, the kind of each option, and the data's digest."""
+def identity_of(config: Mapping[str, Any], kinds: Mapping[str, str], data: str, weights: str) -> dict[str, Any]:
+    """What a run is: every setting that changes its result, each option's kind, the data's and the weights' digest."""
     covered = {key: value for key, value in flat(config).items() if key in SIGNED or not _below(key, UNSIGNED)}
-    return {**covered, **kinds, "cache": data}
+    return {**covered, **kinds, "cache": data, "model": weights}
 
 
 def signature_of(identity: Mapping[str, Any]) -> str:
@@ -63,7 +64,7 @@ class RunFolder:
             return
         if not self.path.is_dir():
             raise Refused(f"out_dir: must be a folder, got the file {self.path}")
-        if not any(self.path.iterdir()):
+        if not any(path for path in self.path.iterdir() if not path.name.startswith(PARTIAL)):
             return
         stored = self.stored()
         if stored is None:
@@ -86,6 +87,7 @@ class RunFolder:
     def claim(self, config: str) -> None:
         """Create the folder and write into it whose it is and the configuration that repeats it."""
         self.path.mkdir(parents=True, exist_ok=True)
+        clear(self.path)
         write_text(self.path / IDENTITY, json.dumps(self.identity, indent=2, sort_keys=True))
         write_text(self.path / "config.yaml", config)
 

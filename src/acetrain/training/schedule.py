@@ -64,8 +64,8 @@ class Horizon:
         return factor if step < schedule.warmup else min(factor, self.ceiling)
 
     def extended(self, schedule: Schedule, step: int, total: int) -> "Horizon":
-        """The horizon of a run that stands at `step` and is to go on to `total`."""
+        """The horizon of a run that has done `step` steps and is to go on to `total`."""
         if total == self.total:
             return self
-        reached = self.factor(schedule, step) if step >= schedule.warmup else self.ceiling
+        reached = self.factor(schedule, step - 1) if step > schedule.warmup else self.ceiling
         return replace(self, total=total, ceiling=reached)

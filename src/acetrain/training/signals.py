@@ -1,5 +1,6 @@
 """Signals that end a run after the step it is in, with its checkpoint written."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ def stopping(module: FlowMatching) -> Iterator[None]:
 
     def request(number: int, frame: FrameType | None) -> None:
         module.requested_stop = number
-        print(f"{signal.Signals(number).name}: ending after this step, with a checkpoint", flush=True)
+        message = f"{signal.Signals(number).name}: ending after this step, with a checkpoint\n"
+        os.write(1, message.encode())  # print may be what the signal has interrupted
         for each in STOPPING:
             signal.signal(each, signal.SIG_DFL)
 

@@ -1,6 +1,7 @@
 """Make the tiny base from nothing: `python -m acetrain.acestep.tiny.pretrain --out DIR`."""
 
 import argparse
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,15 @@ def prompts(pipeline: AceStepPipeline, songs: Iterable[Example]) -> list[str]:
 
 
 def save(pipeline: AceStepPipeline, folder: Path) -> None:
-    """Write the pipeline to `folder` in the diffusers layout, tensors in fp16; the pipeline becomes fp16."""
+    """Write the pipeline to `folder` in the diffusers layout, tensors in fp16; the pipeline becomes fp16.
+
+    Where a pipeline was loaded from is not written down.
+    """
     pipeline.to(torch.float16).save_pretrained(folder)
+    for file in folder.rglob("*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _songs(recipe: Recipe) -> list[Example]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from acetrain.acestep.names import diffusers, official
 from acetrain.atomic import replacing, write_text
 from acetrain.errors import Refused
+from acetrain.tensorfile import read_header
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,6 +74,15 @@ def save(dit: "nn.Module", folder: Path, base: str, metadata: Mapping[str, str])
         save_file(weights, temporary, metadata={"format": "pt", **metadata})
     content = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     write_text(folder / CONFIG, json.dumps(content, indent=2, sort_keys=True))
+
+
+def written_step(folder: Path) -> int | None:
+    """The step that the whole adapter in `folder` was saved after; None where there is none."""
+    try:
+        metadata = read_header(folder / WEIGHTS).metadata
+    except (OSError, ValueError):
+        return None
+    return int(metadata["step"]) if "step" in metadata and (folder / CONFIG).is_file() else None
 
 
 def load(dit: "nn.Module", path: Path, scale: float) -> None:
