@@ -150,9 +150,6 @@ def test_text_keys_reach_the_job_as_typed(monkeypatch):
         (Refused("no: must be yes"), 2, "no: must be yes"),
         (Interrupted(10), 138, "stopped by signal 10"),
         (KeyboardInterrupt(), 130, "stopped by signal 2"),
-        (ZeroDivisionError("1/0\nmore\nand more\nand more"), 1, "ZeroDivisionError: 1/0"),
-        (OSError(28, "No space left on device"), 1, "No space left on device"),
-        (KeyError(), 1, "KeyError: without a message"),
     ],
 )
 def test_every_end_has_its_code_and_at_most_four_lines(there, monkeypatch, capsys, error, code, said):
@@ -164,8 +161,44 @@ def test_every_end_has_its_code_and_at_most_four_lines(there, monkeypatch, capsy
     assert len(stderr.splitlines()) <= 4
 
 
-def test_debug_adds_the_trace(there, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ZeroDivisionError('1/0\\nmore\\nand more\\nand more')", "ZeroDivisionError: 1/0"),
+        ("OSError(28, 'No space left on device')", "OSError: [Errno 28] No space left on device"),
+        ("KeyError()", "KeyError: without a message"),
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_unexpected_error_ends_the_process_in_a_line_or_with_its_trace(there, error, said, debug):
+    code = (
+        "import sys; from acetrain.cli import main; from acetrain.jobs.synthesize import Synthesize\n"
+        f"def run(self): sys.excepthook = None; raise {error}\n"
+        "Synthesize.run = run; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "synthesize", "out_dir=x", *(["--debug"] if debug else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert ("Traceback" in done.stderr) is debug
+    assert debug or (done.stderr.splitlines()[0] == said and len(done.stderr.splitlines()) <= 4)
+
+
+def test_an_unexpected_error_of_a_cell_stops_no_other(there, monkeypatch, capsys):
     ending(monkeypatch, ZeroDivisionError("1/0"))
+    assert main(["synthesize", "-m", "out_dir=s${seed}", "seed=1,2"]) == 1
+    printed = capsys.readouterr()
+    assert "job 2 failed: ZeroDivisionError: 1/0" in printed.out
+    assert printed.err.splitlines() == [
+        "2 of 2 jobs failed",
+        "seed=1: ZeroDivisionError: 1/0 --debug shows the trace",
+        "seed=2: ZeroDivisionError: 1/0 --debug shows the trace",
+    ]
+    assert main(["synthesize", "-m", "out_dir=s${seed}", "seed=1,2", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_debug_adds_the_trace(there, monkeypatch, capsys):
+    ending(monkeypatch, Failed("it broke"))
     assert main(["synthesize", "out_dir=x", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
     assert main(["train", "adapter.rank=x", "--debug"]) == 2

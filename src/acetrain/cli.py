@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for and return the exit code.
 
-    An error that no job provides for is raised. Where the process's own arguments are taken, it ends in a line and code 1.
+    An error that no job provides for is raised; with the process's own arguments it ends in a line, and code 1.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given

@@ -2,11 +2,13 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from hydra import compose
@@ -15,13 +17,14 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from acetrain.command.grid import Grid
-from acetrain.command.outcome import DONE, FAILED, Outcome, outcome_of
+from acetrain.command.outcome import DONE, FAILED, Outcome, outcome_of, unexpected
 from acetrain.composition.complaints import about_layers
 from acetrain.composition.job import Composer
 from acetrain.composition.layers import opened
@@ -106,7 +109,7 @@ class Multirun:
                 task_function=partial(run_cell, self),
             )
             returned = launcher.launch([[f"index={index}"] for index in range(len(products))], 0)
-        return self._summary([one.return_value for one in returned])
+        return self._summary([_ended(one, self.debug) for one in returned])
 
     def _summary(self, outcomes: Sequence[Outcome]) -> Outcome:
         failed = [index for index, outcome in enumerate(outcomes) if outcome.code != DONE]
@@ -150,6 +153,25 @@ def _alone(name: str, job: Any) -> Iterator[None]:
         os.environ.update(environment)
 
 
+def _say_unexpected(
+    index: int, debug: bool, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+) -> bool:
+    """As an exit of a `with`: tell the job's own output of an error that is on its way to the launcher."""
+    if isinstance(error, Exception) and not isinstance(error, BrokenPipeError):
+        if debug:
+            traceback.print_exception(kind, error, trace)
+        print(f"job {index + 1} failed: {unexpected(error, debug).message}", flush=True)
+    return False
+
+
+def _ended(returned: JobReturn, debug: bool) -> Outcome:
+    """How a cell ended. Hydra keeps an exception where the result would be, and its property raises it."""
+    ended = returned._return_value
+    if isinstance(ended, BrokenPipeError):
+        raise ended
+    return unexpected(ended, debug) if returned.status is JobStatus.FAILED else ended
+
+
 def run_cell(multirun: Multirun, config: DictConfig) -> Outcome:
     """Run one cell, in this process or in one that a launcher started."""
     index = config["index"]
@@ -161,7 +183,9 @@ def run_cell(multirun: Multirun, config: DictConfig) -> Outcome:
         with _alone(multirun.composer.job, job):
             job.run()
 
-    outcome = outcome_of(attempt, multirun.debug)
+    with ExitStack() as stack:
+        stack.push(partial(_say_unexpected, index, multirun.debug))
+        outcome = outcome_of(attempt, multirun.debug)
     if outcome.code != DONE:
         print(f"job {index + 1} failed: {outcome.message}", flush=True)
     return outcome

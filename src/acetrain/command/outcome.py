@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, TracebackType
 
 from acetrain.errors import Failed, Interrupted, Refused
 
@@ -35,27 +35,36 @@ class Outcome:
 
 
 def outcome_of(action: Callable[[], Outcome | None], debug: bool) -> Outcome:
-    """Do `action`; every way it can end becomes an outcome, but a signal, which is raised as Interrupted.
+    """Do `action`; the ends that jobs provide for become outcomes, a signal is raised as Interrupted.
 
-    An action that tells nothing is done.
+    An action that tells nothing is done. What nobody expected is raised as it is: see `unexpected`.
     With `debug` the trace of an error goes to stderr first.
     """
     try:
         return action() or Outcome(DONE)
     except KeyboardInterrupt as error:
         raise Interrupted(signal.SIGINT, "") from error
-    except BrokenPipeError:
-        raise
     except Refused as refusal:
         _trace(debug)
         return Outcome(REFUSED, str(refusal))
     except Failed as failure:
         _trace(debug)
         return Outcome(FAILED, str(failure))
-    except Exception as error:  # noqa: BLE001  (the last frame: what nobody expected still ends in one line and code 1)
-        _trace(debug)
-        hint = "" if debug else "\n--debug shows the trace"
-        return Outcome(FAILED, f"{type(error).__name__}: {str(error).strip() or 'without a message'}"[:_WIDTH] + hint)
+
+
+def unexpected(error: BaseException, debug: bool) -> Outcome:
+    """A failure that no job provides for: the error in a line, and how to see its trace."""
+    hint = "" if debug else "\n--debug shows the trace"
+    return Outcome(FAILED, f"{type(error).__name__}: {str(error).strip() or 'without a message'}"[:_WIDTH] + hint)
+
+
+def say_unexpected(debug: bool, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As `sys.excepthook`: an error that ends the process, in few lines, or with `debug` as Python shows it."""
+    if debug or not isinstance(error, Exception):
+        sys.__excepthook__(kind, error, trace)
+        return
+    for line in unexpected(error, debug).lines():
+        print(line, file=sys.stderr)
 
 
 def _trace(debug: bool) -> None:
