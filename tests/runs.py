@@ -85,9 +85,9 @@ def start(cache: Path, out_dir: Path, *overrides: str) -> Run:
     return launch(out_dir.with_suffix(".err"), "train", f"cache={cache}", f"out_dir={out_dir}", *QUICK, *overrides)
 
 
-def train(cache: Path, out_dir: Path, *overrides: str) -> Done:
+def train(cache: Path, out_dir: Path, *overrides: str, timeout: float = 300) -> Done:
     """Train to the end in a process of its own."""
-    return start(cache, out_dir, *overrides).wait()
+    return start(cache, out_dir, *overrides).wait(timeout)
 
 
 def _main(arguments: tuple[str, ...], out: Path, err: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from acetrain.atomic import PARTIAL, clear, write_text
 from acetrain.errors import Refused
+from acetrain.writable import writable_folder
 
 IDENTITY = "identity.json"
 UNSIGNED = (
@@ -60,10 +61,9 @@ class RunFolder:
 
     def check(self, may_resume: bool) -> None:
         """Raise Refused if the folder holds something else, or this run where it may not be resumed."""
+        writable_folder("out_dir", self.path)
         if not self.path.exists():
             return
-        if not self.path.is_dir():
-            raise Refused(f"out_dir: must be a folder, got the file {self.path}")
         if not any(path for path in self.path.iterdir() if not path.name.startswith(PARTIAL)):
             return
         stored = self.stored()
