@@ -28,8 +28,7 @@ class Keeper(Callback):
     """Runs after every step, in this order: validate, record, save, stop. The order is in one place, and matters.
 
     What it saves at step k is written after the rows of step k: a run that goes on from there has every row before it.
-    The finished adapter is written before the last checkpoint: a checkpoint of the last step means that nothing is left
-    to do.
+    The finished adapter is written before the last checkpoint.
     """
 
     def __init__(
