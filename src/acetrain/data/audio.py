@@ -1,7 +1,7 @@
 """Audio files to samples at the model's rate, and back."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,14 +28,22 @@ class Inspection(NamedTuple):
     sha256: str
 
 
-def inspect(file: Path, shortest: float) -> Inspection:
-    """Decode a file once, block by block.
+Watch = Callable[[int, Samples], None]
+"""Told of every block that is decoded: its rate in Hz and its samples."""
+
+
+def inspect(file: Path, shortest: float, watch: Watch | None = None) -> Inspection:
+    """Decode a file once, block by block, which `watch` sees on the way.
 
     Raises `Refused` where it cannot be decoded, is empty, has more than two channels, holds non-finite samples, or
     lasts less than `shortest` seconds or more than the model's 600.
     """
     with _opened(file) as stream:
-        samples = sum(len(block) for block in _blocks(stream))
+        samples = 0
+        for block in _blocks(stream):
+            samples += len(block)
+            if watch:
+                watch(stream.samplerate, block)
         seconds = samples / stream.samplerate
     if samples == 0:
         raise Refused("holds no audio")
