@@ -9,7 +9,7 @@ import torch
 
 from acetrain.acestep.conditions import template_digest
 from acetrain.acestep.load import Base, load_base
-from acetrain.acestep.model import EMBEDDED, Tiny
+from acetrain.acestep.model import Tiny
 from acetrain.acestep.names import linear_layers
 from acetrain.acestep.weights import hash_weights, stamps
 from acetrain.adapters.adapter import LoRA
@@ -69,8 +69,8 @@ def cache(
     """
     fingerprint = Fingerprint(
         variant="tiny",
-        weights=hash_weights(EMBEDDED),
-        weights_files=stamps(EMBEDDED),
+        weights=hash_weights(MODEL.checkpoint),
+        weights_files=stamps(MODEL.checkpoint),
         template=template,
         timbre="silence",
         precision="fp32",

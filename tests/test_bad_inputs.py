@@ -229,7 +229,7 @@ TABLE: list[tuple[str, str]] = [
     ("generate prompt=a output=x.wav scale=nan", r"scale: must be a finite number, got nan"),
     ("generate prompt=a output=x.wav bpm=9", r"bpm: must be a number from 30 to 300, got 9"),
     ("generate prompt=a output=x.wav steps=0", r"steps: must be at least 1, or null, got 0"),
-    ("generate prompt=a output=x.wav model.path=nowhere", r"model: nowhere.* cannot be read"),
+    ("generate prompt=a output=x.wav model.path=nowhere", r"model.path: nowhere does not exist"),
     ("generate prompt=a output=x.wav adapter_path=nowhere", r"adapter_path: .*nowhere"),
     ("generate prompt=a output=x.wav adapter_path=empty", r"adapter_path: .*empty"),
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from acetrain.acestep.model import Model, Tiny
+from acetrain.acestep.model import Released, Tiny
 from acetrain.adapters.adapter import LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.data.option import Data
@@ -32,7 +32,7 @@ PRODUCTS: Mapping[str, str] = {"synthesize": "out_dir", "preprocess": "cache", "
 """Job -> the key that names what it writes; no two jobs of a multirun may write the same."""
 
 GROUPS: Mapping[str, Mapping[str, type]] = {
-    "model": {"model": Model, "tiny": Tiny},
+    "model": {"tiny": Tiny, "released": Released},
     "adapter": {"lora": LoRA},
     "targets": {"patterns": Targets},
     "optimizer": {"adamw": AdamW},

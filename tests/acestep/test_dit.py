@@ -20,7 +20,7 @@ def loaded() -> Base:
 @pytest.fixture(scope="module")
 def upstream() -> AceStepTransformer1DModel:
     return AceStepTransformer1DModel.from_pretrained(
-        MODEL.folder(), subfolder="transformer", dtype=torch.float32
+        MODEL.checkpoint.folder, subfolder="transformer", dtype=torch.float32
     ).eval()
 
 

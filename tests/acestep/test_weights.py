@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from acetrain.acestep.layouts import Diffusers
 from acetrain.acestep.weights import hash_weights, stamps
 from acetrain.errors import Refused
 from acetrain.tensorfile import read_header
@@ -17,11 +18,11 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, tiny) -> Path:
-    return Path(shutil.copytree(tiny.folder(), tmp_path / "checkpoint"))
+    return Path(shutil.copytree(tiny.checkpoint.folder, tmp_path / "checkpoint"))
 
 
 def test_place_and_parts_do_not_change_it(checkpoint: Path, tiny) -> None:
-    assert hash_weights(checkpoint) == hash_weights(tiny.folder())
+    assert hash_weights(Diffusers(checkpoint)) == hash_weights(tiny.checkpoint)
     whole = checkpoint / "vae" / WEIGHTS
     tensors = load_file(whole)
     parts = {"a.safetensors": sorted(tensors)[::2], "b.safetensors": sorted(tensors)[1::2]}
@@ -30,17 +31,17 @@ def test_place_and_parts_do_not_change_it(checkpoint: Path, tiny) -> None:
     index = {"weight_map": {name: part for part, names in parts.items() for name in names}}
     whole.with_name(f"{WEIGHTS}.index.json").write_text(json.dumps(index))
     whole.unlink()
-    assert hash_weights(checkpoint) == hash_weights(tiny.folder())
-    assert len(stamps(checkpoint)) == 4
+    assert hash_weights(Diffusers(checkpoint)) == hash_weights(tiny.checkpoint)
+    assert len(stamps(Diffusers(checkpoint))) == 4
     whole.with_name("a.safetensors").unlink()
-    with pytest.raises(Refused, match=r"a.safetensors is missing"):
-        hash_weights(checkpoint)
+    with pytest.raises(Refused, match=r"a.safetensors, named by .*, is missing"):
+        hash_weights(Diffusers(checkpoint))
 
 
 @pytest.mark.parametrize("component", ["vae", "condition_encoder", "text_encoder"])
 @pytest.mark.parametrize("change", ["value", "name", "dtype"])
 def test_any_encoding_tensor_changes_it(checkpoint: Path, component: str, change: str) -> None:
-    before, remembered = hash_weights(checkpoint), stamps(checkpoint)
+    before, remembered = hash_weights(Diffusers(checkpoint)), stamps(Diffusers(checkpoint))
     file = next((checkpoint / component).glob("*.safetensors"))
     tensors = load_file(file)
     name = sorted(tensors)[0]
@@ -48,14 +49,14 @@ def test_any_encoding_tensor_changes_it(checkpoint: Path, component: str, change
     if change == "value":
         tensor.view(-1)[0] += 1
     elif change == "dtype":
-        tensor = tensor.to(torch.float64)
+        tensor = tensor.to(torch.bfloat16)
     save_file(tensors | {name + "x" * (change == "name"): tensor}, file)
-    assert hash_weights(checkpoint) != before and stamps(checkpoint) != remembered
+    assert hash_weights(Diffusers(checkpoint)) != before and stamps(Diffusers(checkpoint)) != remembered
 
 
 def test_other_components_do_not_matter(checkpoint: Path, tiny) -> None:
     shutil.rmtree(checkpoint / "transformer")
-    assert hash_weights(checkpoint) == hash_weights(tiny.folder())
+    assert hash_weights(Diffusers(checkpoint)) == hash_weights(tiny.checkpoint)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 200, -1])
@@ -63,13 +64,13 @@ def test_a_file_cut_short_is_refused(checkpoint: Path, keep: int) -> None:
     file = checkpoint / "vae" / WEIGHTS
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(Refused, match=f"model: {file} cannot be read"):
-        hash_weights(checkpoint)
+        hash_weights(Diffusers(checkpoint))
 
 
 def test_a_missing_component_is_refused(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint / "vae")
     with pytest.raises(Refused, match=f"model: {checkpoint / 'vae' / WEIGHTS} is missing"):
-        stamps(checkpoint)
+        stamps(Diffusers(checkpoint))
 
 
 def test_headers_say_what_safetensors_says(tmp_path: Path) -> None:
@@ -91,5 +92,5 @@ def test_what_is_no_header_is_refused(tmp_path: Path, checkpoint: Path) -> None:
     whole = checkpoint / "vae" / WEIGHTS
     whole.unlink()
     whole.with_name(f"{WEIGHTS}.index.json").write_text("{}")
-    with pytest.raises(Refused, match=r"index.json cannot be read"):
-        hash_weights(checkpoint)
+    with pytest.raises(Refused, match=r"index.json has no weight_map"):
+        hash_weights(Diffusers(checkpoint))

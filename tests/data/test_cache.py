@@ -36,7 +36,7 @@ def test_songs_are_read_as_the_index_says(tiny_cache: Path, tiny: Tiny) -> None:
     assert {song.name: song.frames for song in cache.songs}["sub/d e.opus"] == int(3.1 * FRAME_RATE)
     fingerprint = cache.fingerprint
     assert (fingerprint.variant, fingerprint.timbre, fingerprint.frame_rate) == ("tiny", "silence", FRAME_RATE)
-    assert fingerprint.weights == weights.hash_weights(tiny.folder())
+    assert fingerprint.weights == weights.hash_weights(tiny.checkpoint)
 
 
 def test_it_lies_anywhere(tiny_cache: Path, copied: Path, tiny: Tiny) -> None:
@@ -143,7 +143,7 @@ def test_another_model_is_refused(copied: Path, tiny: Tiny, tmp_path: Path) -> N
     cache = Cache.open(copied)
     with pytest.raises(Refused, match="was encoded for variant tiny, the model has base"):
         cache.check_model(replace(tiny, variant="base"))
-    other = Path(shutil.copytree(tiny.folder(), tmp_path / "other"))
+    other = Path(shutil.copytree(tiny.checkpoint.folder, tmp_path / "other"))
     cache.check_model(replace(tiny, path=str(other)))
     vae = other / "vae" / "diffusion_pytorch_model.safetensors"
     data = bytearray(vae.read_bytes())

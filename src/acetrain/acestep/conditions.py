@@ -10,13 +10,11 @@ from diffusers import AceStepPipeline, AutoencoderOobleck
 from jaxtyping import Float
 from torch import Tensor
 
-from acetrain.acestep.load import without_loading_bars
+from acetrain.acestep.load import load_component, load_condition_encoder, load_text
 from acetrain.acestep.model import Model
 from acetrain.data.prompt import Prompt
 
 TASK = "text2music"
-TIMBRE = "silence"
-"""Name of the timbre reference used here: the learned latent of silence, as upstream takes without reference audio."""
 TIMBRE_SECONDS = 30
 """Length of upstream's timbre reference."""
 TILE = 750
@@ -27,9 +25,15 @@ OVERLAP = 50
 
 def load_encoders(model: Model, dtype: torch.dtype, device: torch.device) -> AceStepPipeline:
     """The pipeline without what encoding does not need: the DiT and the audio tokenizers stay on the disk."""
-    without_loading_bars()
-    left_out = dict.fromkeys(("transformer", "audio_tokenizer", "audio_token_detokenizer"))
-    return AceStepPipeline.from_pretrained(model.folder(), dtype=dtype, **left_out).to(device)
+    encoder, tokenizer = load_text(model.checkpoint, dtype, device)
+    return AceStepPipeline(
+        vae=load_component(model.checkpoint, AutoencoderOobleck, "vae", dtype, device),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        condition_encoder=load_condition_encoder(model, dtype, device),
+        transformer=None,  # pyright: ignore[reportArgumentType]
+        scheduler=None,  # pyright: ignore[reportArgumentType]
+    )
 
 
 @torch.no_grad()

@@ -1,85 +1,92 @@
-"""The identity of a checkpoint's encoding weights, read from its files without torch."""
+"""The identity of a checkpoint's weights, read from its files: the same for either layout and any sharding."""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from acetrain.errors import Refused
-from acetrain.tensorfile import Stored, read_header
+from acetrain.acestep.layouts import SILENCE, Checkpoint, Slot
 
-_STEMS = {
-    "condition_encoder": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "vae": "diffusion_pytorch_model",
-}
-"""The components that encode songs and prompts -> how the diffusers layout names their files."""
+ENCODING = ("condition_encoder", "text_encoder", "vae")
+"""The components that encode songs and prompts."""
 _CHUNK = 1 << 24
-_BLOCKS, _BLOCK = 64, 1 << 16
+_SAMPLE = 1 << 12
 
 Stamp = list[str | int]
 """A file as remembered: [absolute path, size in bytes, modification time in ns]."""
 
 
-def stamps(folder: Path) -> list[Stamp]:
+def stamps(checkpoint: Checkpoint) -> list[Stamp]:
     """What tells whether the encoding weights changed since they were hashed."""
-    files = [file for component in _STEMS for file in _files(folder, component)]
+    files = {file: None for component in ENCODING for file in checkpoint.files(component)}
+    if checkpoint.silence_file:
+        files[checkpoint.silence_file] = None
     return [[str(file.resolve()), (status := file.stat()).st_size, status.st_mtime_ns] for file in files]
 
 
-def hash_weights(folder: Path) -> str:
+def hash_weights(checkpoint: Checkpoint) -> str:
     """SHA-256 over the encoding tensors in the order of their canonical names: component, diffusers' name, dtype,
     shape, bytes. How the tensors are spread over files does not matter.
 
     Raises `Refused` where a file is missing or broken.
     """
     total = hashlib.sha256()
-    for name, file, stored in sorted(_tensors(folder)):
-        total.update(json.dumps([name, stored.dtype, stored.shape]).encode())
-        with file.open("rb") as stream:
-            stream.seek(stored.start)
-            for start in range(0, stored.length, _CHUNK):
-                total.update(stream.read(min(_CHUNK, stored.length - start)))
+    for name, slot in _sorted(checkpoint, ENCODING):
+        total.update(json.dumps([name, *_form(slot)]).encode())
+        if isinstance(slot, Slot):
+            for chunk in _bytes(slot, 0, slot.stored.length):
+                total.update(chunk)
+        else:
+            total.update(slot.tobytes())
     return total.hexdigest()
 
 
-def sample_weights(folder: Path, component: str) -> str:
-    """SHA-256 over the size of a component's files and 64 blocks spread over each: tells weights apart without reading
-    gigabytes. Raises `Refused` where a file is missing."""
+def sample_weights(checkpoint: Checkpoint, component: str) -> str:
+    """SHA-256 over every tensor's canonical name, dtype, shape, and 4 KiB at its start and at its middle: tells weights
+    apart without reading gigabytes. Raises `Refused` where a file is missing."""
     total = hashlib.sha256()
-    for file in _files(folder, component):
-        size = file.stat().st_size
-        total.update(str(size).encode())
-        with file.open("rb") as stream:
-            for part in range(_BLOCKS):
-                stream.seek(max(0, size - _BLOCK) * part // (_BLOCKS - 1))
-                total.update(stream.read(_BLOCK))
+    for name, slot in sorted(checkpoint.tensors(component).items()):
+        total.update(json.dumps([name, *_form(slot)]).encode())
+        for start in (0, slot.stored.length // 2):
+            total.update(next(_bytes(slot, start, _SAMPLE), b""))
     return total.hexdigest()
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, Path, Stored]]:
-    for component in _STEMS:
-        for file in _files(folder, component):
-            try:
-                tensors = read_header(file).tensors
-            except (OSError, ValueError) as error:
-                raise Refused(f"model: {file} cannot be read ({error})") from error
-            yield from ((f"{component}.{name}", file, stored) for name, stored in tensors.items())
+class _Pickled:
+    """The latents of silence [1, T, C] as diffusers stores them, out of the official pickle."""
+
+    def __init__(self, file: Path) -> None:
+        from acetrain.acestep.load import read_silence
+
+        self.tensor = read_silence(file)
+        self.dtype = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[str(self.tensor.dtype).split(".")[1]]
+
+    def tobytes(self) -> bytes:
+        import torch
+
+        return self.tensor.view(torch.uint8).numpy().tobytes()
 
 
-def _files(folder: Path, component: str) -> list[Path]:
-    """The safetensors files of one component: a single one, or the parts its index names."""
-    whole = folder / component / f"{_STEMS.get(component, 'diffusion_pytorch_model')}.safetensors"
-    if whole.is_file():
-        return [whole]
-    index = whole.with_name(f"{whole.name}.index.json")
-    try:
-        parts = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except FileNotFoundError as error:
-        raise Refused(f"model: {whole} is missing") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise Refused(f"model: {index} cannot be read ({error})") from error
-    missing = [part for part in parts if not whole.with_name(part).is_file()]
-    if missing:
-        raise Refused(f"model: {whole.with_name(missing[0])} is missing")
-    return [whole.with_name(part) for part in parts]
+def _sorted(checkpoint: Checkpoint, components: Sequence[str]) -> list[tuple[str, "Slot | _Pickled"]]:
+    named: dict[str, Slot | _Pickled] = {
+        f"{component}.{name}": slot for component in components for name, slot in checkpoint.tensors(component).items()
+    }
+    if checkpoint.silence_file:
+        named[f"condition_encoder.{SILENCE}"] = _Pickled(checkpoint.silence_file)
+    return sorted(named.items())
+
+
+def _form(slot: "Slot | _Pickled") -> tuple[str, list[int]]:
+    if isinstance(slot, Slot):
+        return slot.stored.dtype, list(slot.stored.shape)
+    return slot.dtype, list(slot.tensor.shape)
+
+
+def _bytes(slot: Slot, start: int, length: int) -> Iterator[bytes]:
+    with slot.file.open("rb") as stream:
+        stream.seek(slot.stored.start + start)
+        left = min(length, slot.stored.length - start)
+        while left > 0:
+            chunk = stream.read(min(_CHUNK, left))
+            left -= len(chunk)
+            yield chunk

@@ -140,15 +140,16 @@ class Cache:
         """
         found = self.fingerprint
         for what, ours, theirs in [
-            ("variant", found.variant, model.variant),
+            ("variant", found.variant, model.name),
+            ("timbre", found.timbre, model.timbre),
             ("latent channels", found.latent_channels, model.config("vae")["decoder_input_channels"]),
             ("condition width", found.condition_width, model.config("condition_encoder")["hidden_size"]),
         ]:
             if ours != theirs:
                 raise Refused(f"cache: {self.folder} was encoded for {what} {ours}, the model has {theirs}")
-        if found.weights_files != stamps(model.folder()) and found.weights != hash_weights(model.folder()):
+        if found.weights_files != stamps(model.checkpoint) and found.weights != hash_weights(model.checkpoint):
             raise Refused(
-                f"cache: {self.folder} was encoded by other weights than those in {model.folder()}\n"
+                f"cache: {self.folder} was encoded by other weights than those in {model.checkpoint.folder}\n"
                 "preprocess the songs again, into another folder"
             )
 

@@ -129,12 +129,13 @@ class Generate:
         return made
 
     def _sampling(self) -> Sampling:
+        own = self.model.defaults()
         return Sampling(
             duration=self.duration,
             seed=self.seed,
-            steps=self.model.steps if self.steps is None else self.steps,
-            shift=self.model.shift if self.shift is None else self.shift,
-            guidance=self.model.guidance if self.guidance is None else self.guidance,
+            steps=own.steps if self.steps is None else self.steps,
+            shift=own.shift if self.shift is None else self.shift,
+            guidance=own.guidance if self.guidance is None else self.guidance,
         )
 
     @property
@@ -149,7 +150,7 @@ class Generate:
             hashes = {"weights": _sha256(files.weights), "config": _sha256(files.config)}
             adapter = {"path": self.adapter_path, "scale": self.scale, "sha256": hashes}
         return {
-            "model": self.model.variant,
+            "model": self.model.name,
             "adapter": adapter,
             "prompt": asdict(self._prompt()),
             "sampling": asdict(self._sampling()),

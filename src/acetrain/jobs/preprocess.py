@@ -91,16 +91,16 @@ class Preprocess:
         return f"songs: {count} in {self.songs} cannot be used{hint}"
 
     def _fingerprint(self) -> Fingerprint:
-        from acetrain.acestep.conditions import TIMBRE, template_digest
+        from acetrain.acestep.conditions import template_digest
 
         vae = self.model.config("vae")
-        files = stamps(self.model.folder())
+        files = stamps(self.model.checkpoint)
         return Fingerprint(
-            variant=self.model.variant,
-            weights=self._remembered_hash(files) or hash_weights(self.model.folder()),
+            variant=self.model.name,
+            weights=self._remembered_hash(files) or hash_weights(self.model.checkpoint),
             weights_files=files,
             template=template_digest(),
-            timbre=TIMBRE,
+            timbre=self.model.timbre,
             precision=self.precision.base.name,
             seed=self.seed,
             latent_channels=vae["decoder_input_channels"],
@@ -143,4 +143,4 @@ class Preprocess:
         seconds = sum(song.seconds for song in done + new)
         print(f"cache: {self.cache} ({len(new)} songs encoded, {len(done)} there already)")
         print(f"songs: {len(done + new)} ({seconds:.1f} s)")
-        print(f"next: acetrain train model={self.model.variant} cache={shlex.quote(self.cache)}")
+        print(f"next: acetrain train {self.model.arguments()} cache={shlex.quote(self.cache)}")

@@ -125,7 +125,7 @@ class Train:
         """The run's folder, named by its signature unless `out_dir` names it."""
         recipe = ("adapter", "optimizer", "schedule", "timesteps", "loss")
         kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
-        weights = sample_weights(self.model.folder(), "transformer")
+        weights = sample_weights(self.model.checkpoint, "transformer")
         identity = identity_of(resolved(self), kinds, self.songs.digest(), weights)
         default = Path("runs") / f"{self.name}-{signature_of(identity)}"
         return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
@@ -228,7 +228,7 @@ class Train:
 
         def save(folder: Path) -> None:
             metadata = {
-                "base": self.model.variant,
+                "base": self.model.name,
                 "step": str(module.step),
                 "config": repeatable(self),
                 "choices": json.dumps(self.choices, sort_keys=True),
@@ -236,7 +236,7 @@ class Train:
                 "acetrain": __version__,
                 "commit": code,
             }
-            peft.save(module.dit, folder, self.model.variant, metadata)
+            peft.save(module.dit, folder, self.model.name, metadata)
 
         return save
 
