@@ -11,6 +11,7 @@ from acetrain.flow.timesteps import Acestep, Discrete, Uniform
 from acetrain.jobs.explain import Explain
 from acetrain.jobs.generate import Generate
 from acetrain.jobs.preprocess import Preprocess
+from acetrain.jobs.scan import Scan
 from acetrain.jobs.synthesize import Synthesize
 from acetrain.jobs.train import Train
 from acetrain.tracking.logger import Csv, Wandb
@@ -21,6 +22,7 @@ from acetrain.training.trainer import TrainerOption
 
 JOBS: Mapping[str, type] = {
     "synthesize": Synthesize,
+    "scan": Scan,
     "preprocess": Preprocess,
     "train": Train,
     "generate": Generate,

@@ -11,9 +11,12 @@ FLAGS = {
     "--multirun": "run every combination of comma-separated values (-m)",
     "--config-dir": "a folder of further options (conf/, experiments/, sweeps/, or groups directly); may be repeated",
     "--cfg": "print the composed configuration instead of running",
+    "--json": "print one JSON object instead of text: json=true, for jobs that have this key",
     "--debug": "show the trace of an error",
 }
 _SHORT = {"-h": "--help", "-m": "--multirun"}
+_CHANGES = {"--json": "json=true"}
+"""Flags that stand for a change."""
 
 
 @dataclass(frozen=True)
@@ -49,4 +52,5 @@ def parse(arguments: Sequence[str]) -> Request:
         else:
             rest.append(argument)
     job = "" if not rest or "=" in rest[0] else rest.pop(0)
-    return Request(job, frozenset(flags), tuple(config_dirs), tuple(rest))
+    meant = [change for flag, change in _CHANGES.items() if flag in flags]
+    return Request(job, frozenset(flags), tuple(config_dirs), (*rest, *meant))

@@ -11,6 +11,7 @@ from acetrain.schemas import JOBS
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "synthesize": ("out_dir=songs", "out_dir=songs count=12 style=piano seed=1"),
+    "scan": ("songs=songs", "songs=songs --json"),
     "preprocess": ("model=tiny songs=songs cache=cache", "songs=dataset.json cache=cache on_error=skip"),
     "train": (
         "cache=cache max_steps=500",

@@ -13,9 +13,10 @@ LINE_EVERY = 10.0
 
 
 @contextmanager
-def counted(label: str, total: int) -> Iterator[Callable[[], None]]:
+def counted(label: str, total: int, stderr: bool = False) -> Iterator[Callable[[], None]]:
     """Show `total` steps; the function that is yielded tells that one more is done."""
-    console = Console(file=sys.stdout)
+    stream = sys.stderr if stderr else sys.stdout
+    console = Console(file=stream)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -34,6 +35,6 @@ def counted(label: str, total: int) -> Iterator[Callable[[], None]]:
             bar.advance(task)
             if bar.disable and (done == total or time.monotonic() - last_line >= LINE_EVERY):
                 last_line = time.monotonic()
-                print(f"{label}: {done}/{total}", flush=True)
+                print(f"{label}: {done}/{total}", file=stream, flush=True)
 
         yield advance
