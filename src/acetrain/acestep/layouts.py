@@ -170,13 +170,15 @@ class Official(Checkpoint):
         return file
 
 
-def open_checkpoint(folder: Path, shared: Sequence[Path]) -> Checkpoint | None:
-    """The checkpoint in `folder`, told by its files; None where there is none. `shared` as in `Official`."""
+def open_checkpoint(folder: Path, shared: Sequence[Path]) -> Checkpoint:
+    """The checkpoint in `folder`, told by its files; `shared` as in `Official`."""
     if (folder / "model_index.json").is_file() or (folder / "transformer" / "config.json").is_file():
         return Diffusers(folder)
     if (folder / "config.json").is_file():
         return Official(folder, (folder, folder.parent, *shared))
-    return None
+    raise Refused(
+        f"model: {folder} holds no checkpoint: neither model_index.json (diffusers) nor config.json (official)"
+    )
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -139,10 +139,6 @@ class Released(Model):
     def checkpoint(self) -> Checkpoint:
         folder = self._folder()
         found = open_checkpoint(folder, [Path(self.checkpoints)])
-        if found is None:
-            raise Refused(
-                f"model: {folder} holds no checkpoint: neither model_index.json (diffusers) nor config.json (official)"
-            )
         said = variant_of(found.config("transformer"))
         if self.variant and said and said != _plain(self.variant):
             raise Refused(f"model: {folder} is a {said} by its configuration, asked for is {self.variant}")
