@@ -233,3 +233,17 @@ def test_official_configurations_hold_what_diffusers_would_write(randomised, off
         assert {key: written[key] for key in made if key != "layer_types"} == {
             key: value for key, value in made.items() if key != "layer_types"
         }
+
+
+def test_the_density_of_timesteps_is_the_checkpoint_s(tmp_path):
+    from acetrain.flow.timesteps import Acestep, Uniform
+
+    folder = write_official(tmp_path / "a", timestep_mu=-0.1, timestep_sigma=0.7)
+    said = open_checkpoint(folder, []).said_of_timesteps()
+    assert Acestep(None, None).fitted(said) == Acestep(-0.1, 0.7)
+    assert Acestep(0.3, None).fitted(said) == Acestep(0.3, 0.7)
+    assert Acestep(None, None).fitted(Diffusers(EMBEDDED).said_of_timesteps()) == Acestep(-0.4, 1.0)
+    assert Uniform().fitted(said) == Uniform()
+    broken = write_official(tmp_path / "b", timestep_sigma=0)
+    with pytest.raises(Refused, match=r"config.json: timestep_sigma is 0"):
+        open_checkpoint(broken, []).said_of_timesteps()

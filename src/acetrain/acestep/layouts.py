@@ -24,6 +24,8 @@ TEXT_ENCODER = "Qwen3-Embedding-0.6B"
 MAIN = "ACE-Step/Ace-Step1.5"
 """Hub id of the release that holds turbo and the parts all variants share."""
 SILENCE = "silence_latent"
+TIMESTEPS = ("timestep_mu", "timestep_sigma")
+"""Keys of the official configuration that tell the density of timesteps."""
 FLOATS = frozenset({"F32", "F16", "BF16"})
 """Formats that weights are read from."""
 
@@ -102,6 +104,10 @@ class Checkpoint:
         """Where the weights of a component lie."""
         return Weights(self.folder_of(component), STEMS.get(component, "diffusion_pytorch_model"))
 
+    def said_of_timesteps(self) -> dict[str, float]:
+        """`timestep_mu` and `timestep_sigma` of the density the model was trained with, where it says them."""
+        return {}
+
     @property
     def silence_file(self) -> Path | None:
         """The pickle that holds the latents of silence [1, C, T], where they are no tensor of the condition encoder."""
@@ -161,6 +167,13 @@ class Official(Checkpoint):
                 raise Refused(f"model: {slot.file}: {key!r} belongs to no component of ACE-Step 1.5")
             found.append((OF_PREFIX[prefix], diffusers(name or key), slot))
         return found
+
+    def said_of_timesteps(self) -> dict[str, float]:
+        said = {key: self.released_config[key] for key in TIMESTEPS if key in self.released_config}
+        for key, value in said.items():
+            if type(value) not in (int, float) or (key == "timestep_sigma" and value <= 0):
+                raise Refused(f"model: {self.folder / 'config.json'}: {key} is {value!r}")
+        return said
 
     @property
     def silence_file(self) -> Path:

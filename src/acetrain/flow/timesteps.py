@@ -1,6 +1,7 @@
 """Which timesteps a run trains on: each option is a density, given by its quantile function."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from acetrain.errors import require
@@ -17,23 +18,35 @@ class Timesteps:
         """The t below which a share u in (0, 1) of the draws lies; same shape and dtype as u."""
         raise NotImplementedError
 
+    def fitted(self, said: Mapping[str, float]) -> "Timesteps":
+        """The density with what it leaves to the checkpoint as `said` there: `timestep_mu`, `timestep_sigma`."""
+        return self
+
+
+MEAN, STD = -0.4, 1.0
+"""What the official configurations say; the diffusers layout says nothing."""
+
 
 @dataclass
 class Acestep(Timesteps):
     """The model's own density: the larger of two logit-normal draws (upstream `sample_t_r`)."""
 
-    mean: float
-    """Location of logit(t) of each draw; the official configurations say -0.4."""
-    std: float
-    """Spread of logit(t) of each draw, above 0; the official configurations say 1."""
+    mean: float | None
+    """Location of logit(t) of each draw; null for what the checkpoint's configuration says, or else -0.4."""
+    std: float | None
+    """Spread of logit(t) of each draw, above 0; null for what the checkpoint's configuration says, or else 1."""
 
     def __post_init__(self) -> None:
-        require(self.std > 0, "timesteps.std", "above 0", self.std)
+        require(self.std is None or self.std > 0, "timesteps.std", "above 0, or null", self.std)
 
     def quantile(self, u: "Tensor") -> "Tensor":
         from acetrain.flow.densities import larger_logit_normal
 
-        return larger_logit_normal(u, self.mean, self.std)
+        return larger_logit_normal(u, MEAN if self.mean is None else self.mean, STD if self.std is None else self.std)
+
+    def fitted(self, said: Mapping[str, float]) -> "Timesteps":
+        mean = said.get("timestep_mu", MEAN) if self.mean is None else self.mean
+        return replace(self, mean=mean, std=said.get("timestep_sigma", STD) if self.std is None else self.std)
 
 
 @dataclass

@@ -105,6 +105,11 @@ class Train:
         return self.targets.select(linear_layers(self.model.config("transformer")))
 
     @cached_property
+    def density(self) -> Timesteps:
+        """The density of timesteps, with what it leaves to the checkpoint."""
+        return self.timesteps.fitted(self.model.checkpoint.said_of_timesteps())
+
+    @cached_property
     def split(self) -> tuple[list[CachedSong], list[CachedSong]]:
         """Songs to train on, and songs held out."""
         training, validation = held_out([song.name for song in self.songs.songs], self.data.validation)
@@ -126,7 +131,7 @@ class Train:
         recipe = ("adapter", "optimizer", "schedule", "timesteps", "loss")
         kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
         weights = sample_weights(self.model.checkpoint, "transformer")
-        identity = identity_of(resolved(self), kinds, self.songs.digest(), weights)
+        identity = identity_of(resolved(self) | {"timesteps": resolved(self.density)}, kinds, self.songs.digest(), weights)
         default = Path("runs") / f"{self.name}-{signature_of(identity)}"
         return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
 
@@ -184,7 +189,7 @@ class Train:
         if self.trainer.gradient_checkpointing:
             base.dit.enable_gradient_checkpointing()
         recipe = Recipe(
-            self.timesteps,
+            self.density,
             self.loss,
             self.optimizer,
             self.schedule,
