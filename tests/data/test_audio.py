@@ -89,6 +89,18 @@ def test_a_wav_cut_short_gives_what_is_there(tmp_path: Path) -> None:
     assert audio.read(tmp_path / "a.wav", 16000).shape == (2, 8000)
 
 
+@pytest.mark.parametrize(("share", "cut"), [(1.0, False), (0.97, True), (0.5, True)])
+def test_an_mp3_that_lacks_what_its_header_claims_is_refused(tmp_path: Path, share: float, cut: bool) -> None:
+    file = tmp_path / "a.mp3"
+    soundfile.write(file, sine(4, 44100), 44100)
+    file.write_bytes(file.read_bytes()[: round(share * file.stat().st_size)])
+    if cut:
+        with pytest.raises(Refused, match=r"is cut short: \d\.\d of 4\.0 s are there"):
+            audio.inspect(file, 0.1)
+    else:
+        assert audio.inspect(file, 0.1).seconds == 4.0
+
+
 @pytest.mark.parametrize(("suffix", "tolerance"), [(".wav", 4e-5), (".flac", 4e-5), (".ogg", 0.05)])
 def test_writing_repeats_to_the_byte(tmp_path: Path, suffix: str, tolerance: float) -> None:
     stereo = np.stack([sine(2, 48000), sine(2, 48000, 300)])

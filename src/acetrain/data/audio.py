@@ -18,6 +18,9 @@ from acetrain.errors import Refused
 _BLOCK = 1 << 18
 """Samples decoded at once."""
 
+_SLACK = 2304
+"""Samples that a whole file may lack of what its header claims: two frames of MP3."""
+
 Samples = Float32[np.ndarray, "sample channel"]
 
 
@@ -35,8 +38,8 @@ Watch = Callable[[int, Samples], None]
 def inspect(file: Path, shortest: float, watch: Watch | None = None) -> Inspection:
     """Decode a file once, block by block, which `watch` sees on the way.
 
-    Raises `Refused` where it cannot be decoded, is empty, has more than two channels, holds non-finite samples, or
-    lasts less than `shortest` seconds or more than the model's 600.
+    Raises `Refused` where it cannot be decoded, is empty or cut short, has more than two channels, holds non-finite
+    samples, or lasts less than `shortest` seconds or more than the model's 600.
     """
     with _opened(file) as stream:
         samples = 0
@@ -44,9 +47,12 @@ def inspect(file: Path, shortest: float, watch: Watch | None = None) -> Inspecti
             samples += len(block)
             if watch:
                 watch(stream.samplerate, block)
-        seconds = samples / stream.samplerate
+        seconds, claimed = samples / stream.samplerate, stream.frames
+        claimed_seconds = claimed / stream.samplerate
     if samples == 0:
         raise Refused("holds no audio")
+    if samples < min(0.99 * claimed, claimed - _SLACK):
+        raise Refused(f"is cut short: {seconds:.1f} of {claimed_seconds:.1f} s are there")
     if seconds < shortest:
         raise Refused(f"lasts {seconds:.3f} s, the shortest song is {shortest:g} s")
     if seconds > LONGEST:
