@@ -10,8 +10,11 @@ from tones import write_tone
 install_import_hook("acetrain", "typechecks.typed")
 
 from acetrain.acestep.model import Tiny  # noqa: E402
+from acetrain.data.prompts import Prompts  # noqa: E402
 from acetrain.training.precision import Format, Precision  # noqa: E402
 
+AS_WRITTEN = Prompts("", None, None, None, False)
+"""Songs as their files word them."""
 SONGS = {
     "a.wav": (1.5, 44100, 2, None),
     "a.mp3": (2.0, 44100, 1, None),
@@ -64,7 +67,7 @@ def tiny_cache(tmp_path_factory, songs_folder, tiny, fp32) -> Path:
     from acetrain.training.trainer import Accelerator
 
     cache = tmp_path_factory.mktemp("cached") / "cache"
-    job = Preprocess(str(songs_folder), str(cache), 0, OnError.stop, Accelerator.cpu, tiny, fp32)
+    job = Preprocess(str(songs_folder), str(cache), 0, OnError.stop, Accelerator.cpu, tiny, fp32, AS_WRITTEN)
     job.check()
     job.run()
     return cache

@@ -6,6 +6,7 @@ from acetrain.acestep.model import Released, Tiny
 from acetrain.adapters.adapter import LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.data.option import Data
+from acetrain.data.prompts import Prompts
 from acetrain.flow.loss import Mse
 from acetrain.flow.timesteps import Acestep, Discrete, Uniform
 from acetrain.jobs.explain import Explain
@@ -47,3 +48,4 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "logger": {"csv": Csv, "wandb": Wandb},
 }
 """Group -> schema -> dataclass; the first default of `conf/<group>/<option>.yaml` names the schema."""
+    "prompts": {"prompts": Prompts},

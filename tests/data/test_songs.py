@@ -78,13 +78,13 @@ def test_hidden_files_and_other_files_are_not_songs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sidecar", "content", "message"),
     [
-        (".caption.txt", b"\xff\xfe", "a.caption.txt is not UTF-8"),
-        (".lyrics.txt", b"\xe9t\xe9", "a.lyrics.txt is not UTF-8"),
-        (".json", b'{"bpm": 20}', "bpm: must be a number from 30 to 300, got 20"),
+        (".caption.txt", b"\xff\xfe", "a.caption.txt: is not UTF-8"),
+        (".lyrics.txt", b"\xe9t\xe9", "a.lyrics.txt: is not UTF-8"),
+        (".json", b'{"bpm": 20}', "a.json: bpm: must be a number from 30 to 300, got 20"),
         (".json", b'{"bpm": ', "a.json: Expecting value"),
         (".json", b'["caption"]', "a.json: not a JSON object"),
         (".json", b'{"keyscal": "C major"}', "a.json: unknown key 'keyscal'; nearest: keyscale"),
-        (".json", b'{"caption": 7}', "caption: must be text, got 7"),
+        (".json", b'{"caption": 7}', "a.json: caption: must be text, got 7"),
     ],
 )
 def test_a_broken_sidecar_is_a_fault(tmp_path: Path, sidecar: str, content: bytes, message: str) -> None:
@@ -103,16 +103,14 @@ def test_every_fault_of_every_song_is_found(tmp_path: Path) -> None:
     song(tmp_path, "good.wav")
     song(tmp_path, "silent.wav", caption=None)
     song(tmp_path, "blank.wav", caption=" \n")
-    song(tmp_path, "phone.m4a")
     song(tmp_path, "two.wav").with_name("two.json").write_text('{"bpm": 1, "language": "klingon!"}')
     assert faults(tmp_path) == {
         "silent.wav": "no caption (write silent.caption.txt)",
         "blank.wav": "no caption (write blank.caption.txt)",
-        "phone.m4a": ".m4a is not read (convert it to flac)",
-        "two.wav": "language: must be a code like en, ko or unknown, got 'klingon!'",
+        "two.wav": "two.json: language: must be a code like en, ko or unknown, got 'klingon!'",
     }
-    assert report(scan(tmp_path).faults)[3].startswith(
-        "  two.wav: bpm: must be a number from 30 to 300, got 1; language:"
+    assert report(scan(tmp_path).faults)[2].startswith(
+        "  two.wav: two.json: bpm: must be a number from 30 to 300, got 1; two.json: language:"
     )
 
 
@@ -130,7 +128,7 @@ def test_all_of_many_faults_are_told() -> None:
 
 def test_a_source_without_songs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(Refused, match=r"holds no audio\nread are .aif, .aiff, .flac"):
+    with pytest.raises(Refused, match=r"holds no audio\nread are .aac, .aif, .aiff, .flac"):
         scan(tmp_path)
     with pytest.raises(Refused, match="none does not exist"):
         scan(tmp_path / "none")
@@ -193,11 +191,3 @@ def test_what_is_not_a_dataset_is_refused(tmp_path: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(Refused, match=r"songs: .*x.json"):
         scan(file)
-
-
-def test_settings_that_are_not_applied_are_refused(tmp_path: Path) -> None:
-    song(tmp_path, "a.wav")
-    sample = {"audio_path": "a.wav", "caption": "x"}
-    with pytest.raises(Refused, match=r"metadata.custom_tag is 'zz', which is not applied"):
-        scan(dataset(tmp_path, [sample], custom_tag="zz"))
-    assert faults(dataset(tmp_path, [sample | {"repeat": 3}])) == {"a.wav": "repeat is not applied"}

@@ -21,6 +21,7 @@ from acetrain.acestep.conditions import encode_condition
 from acetrain.acestep.model import Tiny
 from acetrain.data import encode
 from acetrain.data.cache import Cache
+from acetrain.data.prompts import Prompts
 from acetrain.data.songs import scan
 from acetrain.errors import Failed, Refused
 from acetrain.jobs.preprocess import OnError, Preprocess
@@ -28,10 +29,15 @@ from acetrain.training.precision import Format, Precision
 from acetrain.training.trainer import Accelerator
 
 
+AS_WRITTEN = Prompts("", None, None, None, False)
+
+
 @pytest.fixture
 def job(tmp_path: Path, songs_folder: Path, tiny: Tiny, fp32: Precision) -> Preprocess:
     """Preprocess the shared songs into a new cache."""
-    return Preprocess(str(songs_folder), str(tmp_path / "cache"), 0, OnError.stop, Accelerator.cpu, tiny, fp32)
+    return Preprocess(
+        str(songs_folder), str(tmp_path / "cache"), 0, OnError.stop, Accelerator.cpu, tiny, fp32, AS_WRITTEN
+    )
 
 
 def run(job: Preprocess) -> Cache:
@@ -145,7 +151,7 @@ def faulty(job: Preprocess, tmp_path: Path) -> Preprocess:
 
 FAULTS = [
     "  empty.wav: is empty",
-    "  fast.wav: bpm: must be a number from 30 to 300, got 1000; has 4 channels; mix it down to stereo",
+    "  fast.wav: fast.json: bpm: must be a number from 30 to 300, got 1000; has 4 channels; mix it down to stereo",
     "  mute.wav: no caption (write mute.caption.txt)",
     "  nan.wav: holds non-finite samples",
 ]
@@ -274,12 +280,14 @@ def test_unfit_paths_are_refused_without_reading_audio(job: Preprocess, tmp_path
 KILLED = """
 import sys
 from acetrain.acestep.model import Tiny
+from acetrain.data.prompts import Prompts
 from acetrain.jobs.preprocess import OnError, Preprocess
 from acetrain.training.precision import Format, Precision
 from acetrain.training.trainer import Accelerator
 
 model, precision = Tiny("tiny", "", 4, 1.0, 1.0), Precision(Format.fp32, Format.fp32)
-Preprocess(sys.argv[1], sys.argv[2], 0, OnError.stop, Accelerator.cpu, model, precision).run()
+Preprocess(sys.argv[1], sys.argv[2], 0, OnError.stop, Accelerator.cpu, model, precision,
+    Prompts("", None, None, None, False)).run()
 """
 
 

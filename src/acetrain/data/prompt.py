@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from acetrain.errors import Refused, require
 
@@ -18,6 +18,7 @@ DEFAULT_LANGUAGE = "en"
 
 _METERS = {"2/4": "2", "3/4": "3", "4/4": "4", "6/8": "6"}
 _KEY = re.compile(r"([A-Ga-g])([#b♯♭]?)\s+(major|minor)", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]+([.,][0-9]*)?")
 _LANGUAGE = re.compile(r"unknown|[a-z]{2,3}([-_][a-z]{2,4})?", re.IGNORECASE)
 
 
@@ -43,11 +44,20 @@ def text(key: str, value: object) -> str:
     return str(value).strip()
 
 
+def lyrics(value: object) -> str:
+    """Lyrics without blank ends; `[Instrumental]` in upstream's spelling."""
+    given = text("lyrics", value)
+    return INSTRUMENTAL if given.lower() == INSTRUMENTAL.lower() else given
+
+
 def bpm(value: object) -> int:
-    """Beats per minute, rounded. Raises `Refused` outside 30 to 300."""
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
-    require(30 <= number <= 300, "bpm", "a number from 30 to 300", value)
-    return round(number)
+    """Beats per minute, rounded; also from a number in text. Raises `Refused` outside 30 to 300."""
+    number = value
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        number = float(value.replace(",", "."))
+    holds = isinstance(number, int | float) and not isinstance(number, bool) and 30 <= number <= 300
+    require(holds, "bpm", "a number from 30 to 300", value)
+    return round(cast(float, number))
 
 
 def keyscale(value: object) -> str:
@@ -73,9 +83,12 @@ def language(value: object) -> str:
     return given.lower()
 
 
-FIELDS: dict[str, Callable[[object], Any]] = {
+Reader = Callable[[object], Any]
+"""Takes a field's value as it was given. Raises `Refused` where it breaks the field's rule."""
+
+FIELDS: dict[str, Reader] = {
     "caption": lambda value: text("caption", value),
-    "lyrics": lambda value: text("lyrics", value),
+    "lyrics": lyrics,
     "bpm": bpm,
     "keyscale": keyscale,
     "timesignature": timesignature,
@@ -84,30 +97,39 @@ FIELDS: dict[str, Callable[[object], Any]] = {
 """Every field of a prompt and what reads it."""
 
 
-def build(given: Mapping[str, object]) -> tuple[Prompt | None, list[str]]:
-    """A prompt from the fields that are given, and what is wrong with them; no prompt where anything is.
+def read(given: Mapping[str, object], fields: Mapping[str, Reader]) -> tuple[dict[str, Any], list[str]]:
+    """The values of the fields that are given, and what is wrong with the others.
 
     Fields that are absent, None, empty or `N/A` count as not given.
     """
     values: dict[str, Any] = {}
     faults = []
-    for key, read in FIELDS.items():
+    for key, reader in fields.items():
         value = given.get(key)
         if value is None or (isinstance(value, str) and value.strip() in ("", "N/A")):
             continue
         try:
-            values[key] = read(value)
+            values[key] = reader(value)
         except Refused as refusal:
             faults.append(str(refusal))
-    if "caption" not in values and not any(fault.startswith("caption:") for fault in faults):
-        faults.insert(0, NO_CAPTION)
-    if faults:
-        return None, faults
+    return values, faults
+
+
+def made_of(values: Mapping[str, Any]) -> Prompt:
+    """A prompt of values that were read; one without a caption has an empty one."""
     return Prompt(
-        caption=values["caption"],
+        caption=values.get("caption", ""),
         lyrics=values.get("lyrics", INSTRUMENTAL),
         bpm=values.get("bpm"),
         keyscale=values.get("keyscale", ""),
         timesignature=values.get("timesignature", ""),
         language=values.get("language", DEFAULT_LANGUAGE),
-    ), []
+    )
+
+
+def build(given: Mapping[str, object]) -> tuple[Prompt | None, list[str]]:
+    """A prompt from the fields that are given, and what is wrong with them; no prompt where anything is."""
+    values, faults = read(given, FIELDS)
+    if "caption" not in values and not any(fault.startswith("caption:") for fault in faults):
+        faults.insert(0, NO_CAPTION)
+    return (None, faults) if faults else (made_of(values), [])

@@ -1,18 +1,19 @@
 """Songs on disk: audio files, and what stands beside them."""
 
-import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-from acetrain.data import prompt
 from acetrain.data.faults import Fault
-from acetrain.data.formats import READ, UNREAD
-from acetrain.data.prompt import NO_CAPTION, Prompt
+from acetrain.data.folder import Listing, walk
+from acetrain.data.formats import AUDIO
+from acetrain.data.prompt import INSTRUMENTAL, NO_CAPTION, Prompt, made_of
+from acetrain.data.sample import Sample
+from acetrain.data.sidecars.gather import Beside
+from acetrain.data.sidecars.tables import Tables
+from acetrain.data.wording import Override, Settings
 from acetrain.errors import Refused
 
 _NOT_IN_NAMES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -27,6 +28,14 @@ class Song:
     """Path below the songs folder, with `/` and suffix; unique."""
     audio: Path
     prompt: Prompt
+    """As the files say it; `Prompts.apply` words it for training."""
+    genre: str = ""
+    repeat: int = 1
+    """Visits in a pass over the songs."""
+    tag: str = ""
+    """Activation tag of this song alone, over that of its data set; empty for none."""
+    override: Override | None = None
+    """What describes it, whatever the genre ratio; None leaves it to the ratio."""
 
 
 @dataclass
@@ -37,113 +46,89 @@ class Scan:
     faults: list[Fault] = field(default_factory=list)
     unfit: list[tuple[str, Path]] = field(default_factory=list)
     """Name and audio of songs whose text is at fault; their audio may be at fault as well."""
+    warnings: list[Fault] = field(default_factory=list)
+    """What is doubtful and stops nothing: contradictory sidecars, and which of them was taken."""
+    settings: Settings = field(default_factory=Settings)
+    """What the dataset.json says of all songs."""
 
-    def add(self, name: str, audio: Path, given: dict[str, Any], faults: list[str], caption_hint: str) -> None:
-        """Add a song made of the fields that are given, or its faults."""
-        made, wrong = prompt.build(given)
-        wrong = [
-            f"{what} ({caption_hint})" if what == NO_CAPTION else what
-            for what in wrong
-            if what != NO_CAPTION or not faults
-        ]
+    def add(self, name: str, audio: Path, sample: Sample, caption_hint: str = "", caption_needed: bool = True) -> None:
+        """Add a song made of what was read about it, or its faults."""
+        faults = list(sample.faults)
+        values = dict(sample.values)
+        if caption_needed and not sample.caption_at_fault and not values.get("caption"):
+            faults.append(f"{NO_CAPTION} ({caption_hint})" if caption_hint else NO_CAPTION)
         breaks_lines = any(unicodedata.category(character) in _NOT_IN_NAMES for character in name)
         shown = ascii(name)[1:-1] if breaks_lines else name
         if breaks_lines:
-            wrong.append("its name holds control characters or is not UTF-8")
-        if made and not faults + wrong:
-            self.songs.append(Song(name, audio, made))
-        else:
+            faults.append("its name holds control characters or is not UTF-8")
+        self.faults += [Fault(shown, what) for what in faults]
+        self.warnings += [Fault(shown, what) for what in sample.warnings]
+        if faults:
             self.unfit.append((shown, audio))
-        self.faults += [Fault(shown, what) for what in faults + wrong]
+            return
+        if values.get("is_instrumental") and values.get("lyrics", INSTRUMENTAL) != INSTRUMENTAL:
+            self.warnings.append(Fault(shown, "is_instrumental is true: its lyrics are left out"))
+            values["lyrics"] = INSTRUMENTAL
+        genre, repeat, tag = values.get("genre", ""), values.get("repeat", 1), values.get("custom_tag", "")
+        self.songs.append(Song(name, audio, made_of(values), genre, repeat, tag, values.get("prompt_override")))
 
 
-def scan(source: Path) -> Scan:
+def scan(source: Path, caption_needed: bool = True) -> Scan:
     """Songs of a folder and everything below it, or of a `dataset.json`. No audio is opened.
 
-    Raises `Refused` where `source` is neither, or holds no song.
+    A song without a caption is a fault, unless `caption_needed` is False. Raises `Refused` where `source` is neither
+    folder nor data set, or holds no song.
     """
     if source.is_dir():
-        found = _scan_folder(source)
+        found = _scan_folder(source, caption_needed)
     elif source.suffix == ".json" and source.is_file():
         from acetrain.data.dataset_json import scan_dataset
 
-        found = scan_dataset(source)
+        found = scan_dataset(source, caption_needed)
     else:
         what = "is neither a folder nor a dataset.json" if source.exists() else "does not exist"
         raise Refused(f"songs: {source} {what}")
     if not found.songs and not found.faults:
-        raise Refused(f"songs: {source} holds no audio\nread are {', '.join(sorted(READ))}")
+        raise Refused(f"songs: {source} holds no audio\nread are {', '.join(sorted(AUDIO))}")
+    found.songs.sort(key=lambda song: song.name)
+    found.unfit.sort()
     return found
 
 
-def _scan_folder(folder: Path) -> Scan:
+def _scan_folder(folder: Path, caption_needed: bool) -> Scan:
     found = Scan()
-    for audio in sorted(_audio_files(folder), key=lambda path: path.relative_to(folder).as_posix()):
-        name = audio.relative_to(folder).as_posix()
-        if audio.suffix.lower() in UNREAD:
-            found.faults.append(Fault(name, f"{audio.suffix} is not read (convert it to flac)"))
-            continue
-        given, faults = read_sidecars(audio)
-        found.add(name, audio, given, faults, f"write {audio.stem}.caption.txt")
+    for listing in walk(folder, lambda name, what: found.warnings.append(Fault(name, what))):
+        _scan_listing(found, listing, caption_needed)
     return found
 
 
-def _audio_files(folder: Path) -> Iterator[Path]:
-    """Files with an audio suffix, in no order; what is hidden is not looked at."""
-    for parent, folders, files in os.walk(folder, onerror=_refuse_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in READ | UNREAD:
-                yield Path(parent, name)
+def _scan_listing(found: Scan, listing: Listing, caption_needed: bool) -> None:
+    """Add the songs of one folder."""
+    for name in sorted(filter(_is_audio, listing.dead)):
+        found.faults.append(Fault(listing.prefix + name, "is no file; where it is a link, it leads nowhere"))
+    by_stem: dict[str, list[str]] = {}
+    for name in sorted(filter(_is_audio, listing.files)):
+        by_stem.setdefault(os.path.splitext(name)[0], []).append(name)
+    if not by_stem:
+        return
+    tables = Tables.of(listing)
+    found.faults += [Fault(listing.prefix + name, what) for name, what in tables.faults]
+    found.warnings += [Fault(listing.prefix + name, what) for name, what in tables.warnings]
+    beside = Beside(listing, frozenset(by_stem), tables)
+    for stem, names in by_stem.items():
+        found.warnings += _shared(listing.prefix, names)
+        for name in names:
+            hint = f"write {stem}.caption.txt"
+            sample = beside.sample(name)
+            found.add(listing.prefix + name, Path(listing.path, name), sample, hint, caption_needed)
 
 
-def _refuse_unreadable(error: OSError) -> None:
-    raise Refused(f"songs: {error.filename} cannot be listed ({error.strerror})")
+def _shared(prefix: str, names: Sequence[str]) -> list[Fault]:
+    """What is to be said where several audio files have one name but for their suffix."""
+    if len(names) == 1:
+        return []
+    return [Fault(prefix + names[0], f"shares the files beside it with {', '.join(names[1:])}: all are taken as songs")]
 
 
-def read_sidecars(audio: Path) -> tuple[dict[str, Any], list[str]]:
-    """Prompt fields from the files beside `audio`, later kinds over earlier ones, and what is wrong with the files."""
-    given: dict[str, Any] = {}
-    faults: list[str] = []
-    for ending, read in SIDECARS.items():
-        file = audio.with_name(audio.stem + ending)
-        if not file.exists():
-            continue
-        try:
-            given |= {key: value for key, value in read(file).items() if value is not None}
-        except UnicodeDecodeError:
-            faults.append(f"{file.name} is not UTF-8")
-        except (OSError, ValueError, TypeError) as error:
-            faults.append(f"{file.name}: {error}")
-    return given, faults
-
-
-def _read_text(file: Path) -> str:
-    return file.read_text(encoding="utf-8-sig")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    content = json.loads(_read_text(file))
-    if not isinstance(content, dict):
-        raise TypeError("not a JSON object")
-    refuse_misspelt(content)
-    return {key: content.get(key) for key in JSON_FIELDS}
-
-
-def refuse_misspelt(content: dict[str, Any]) -> None:
-    """Raise ValueError for an unknown key that is all but a known one; other tools' keys are left alone."""
-    for key in content:
-        close = get_close_matches(key, prompt.FIELDS, n=1, cutoff=0.8)
-        if key not in prompt.FIELDS and close:
-            raise ValueError(f"unknown key {key!r}; nearest: {close[0]}")
-
-
-JSON_FIELDS = ("caption", "bpm", "keyscale", "timesignature", "language")
-"""The fields of a `.json` sidecar, all optional."""
-
-SIDECARS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    ".caption.txt": lambda file: {"caption": _read_text(file)},
-    ".lyrics.txt": lambda file: {"lyrics": _read_text(file)},
-    ".json": _read_json,
-}
-"""What may stand beside `NAME.wav` as `NAME` + ending, in rising order of precedence."""
+def _is_audio(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in AUDIO

@@ -12,7 +12,8 @@ from acetrain.acestep.model import Model
 from acetrain.acestep.weights import Stamp, hash_weights, stamps
 from acetrain.data.cache import INDEX, CachedSong, Fingerprint, read_index
 from acetrain.data.faults import Fault, report
-from acetrain.data.songs import scan
+from acetrain.data.prompts import Prompts
+from acetrain.data.songs import Scan, scan
 from acetrain.data.store import Store
 from acetrain.errors import Failed, Refused, require
 from acetrain.training.precision import Precision
@@ -35,7 +36,7 @@ class Preprocess:
     """Encode songs, with their captions, lyrics and metadata, into a cache."""
 
     songs: str
-    """Folder of songs with `.caption.txt`, `.lyrics.txt` and `.json` beside them, or a dataset.json."""
+    """Folder of songs with captions, lyrics and metadata beside them (docs/data.md), or a dataset.json."""
     cache: str
     """Folder to write to; songs that it already holds are not encoded again."""
     seed: int
@@ -46,6 +47,7 @@ class Preprocess:
     """Kind of device that encodes; auto takes a GPU where there is one."""
     model: Model
     precision: Precision
+    prompts: Prompts
 
     def __post_init__(self) -> None:
         require(bool(self.songs), "songs", "a folder or a dataset.json", self.songs)
@@ -53,7 +55,7 @@ class Preprocess:
 
     def check(self) -> None:
         """Whether there are songs and a place for the cache; opens no audio and creates nothing."""
-        scan(Path(self.songs))
+        self._scanned()
         writable_folder("cache", self.cache)
 
     def run(self) -> None:
@@ -69,12 +71,18 @@ class Preprocess:
         store.finish(done + new)
         self._summarise(done, new, faults)
 
+    def _scanned(self) -> Scan:
+        """The songs as they are trained."""
+        return self.prompts.apply(scan(Path(self.songs), self.prompts.needs_captions()))
+
     def _checked_songs(self) -> "tuple[list[Checked], list[Fault]]":
         """Songs that can be used, and the faults of those left out. Raises `Refused` as `on_error` says."""
         from acetrain.data.encode import check_audio
         from acetrain.tracking.counted import counted
 
-        found = scan(Path(self.songs))
+        found = self._scanned()
+        for line in report(found.warnings):
+            print(f"warning:{line}", file=sys.stderr)
         vae = self.model.config("vae")
         frame = math.prod(vae["downsampling_ratios"]) / vae["sampling_rate"]
         with counted("checking", len(found.songs) + len(found.unfit)) as advance:

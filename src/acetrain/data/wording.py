@@ -1,0 +1,55 @@
+"""How a song's caption is worded for training: its genre instead, and the activation tag."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from acetrain.keyed import seed_of
+
+
+class TagPosition(Enum):
+    """Where the activation tag goes."""
+
+    prepend = "prepend"
+    append = "append"
+    replace = "replace"
+
+
+class Override(Enum):
+    """What describes a song, whatever the genre ratio."""
+
+    caption = "caption"
+    genre = "genre"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a dataset.json says of all its songs; a folder says nothing."""
+
+    name: str = ""
+    tag: str = ""
+    """Activation tag; empty for none."""
+    tag_position: TagPosition = TagPosition.prepend
+    genre_ratio: float = 0
+    """Percentage of the songs whose genre takes the caption's place."""
+    all_instrumental: bool = False
+    """Whether lyrics are left out."""
+
+
+def tagged(caption: str, tag: str, position: TagPosition) -> str:
+    """The caption with the tag in its place; one that has it there already, set off by a comma, stays as it is."""
+    parts = [part.strip().lower() for part in caption.split(",")]
+    if not tag:
+        return caption
+    if position is TagPosition.replace or not caption:
+        return tag
+    if position is TagPosition.prepend:
+        return caption if parts[0] == tag.lower() else f"{tag}, {caption}"
+    return caption if parts[-1] == tag.lower() else f"{caption}, {tag}"
+
+
+def drawn_for_genre(name: str, ratio: float) -> bool:
+    """Whether a song is among the `ratio` per cent described by their genre.
+
+    The name alone decides: songs that are added change nothing for the others, and a higher ratio keeps those it had.
+    """
+    return seed_of("genre", name) % 10_000 < 100 * ratio
