@@ -44,8 +44,8 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "loss": {"mse": Mse},
     "precision": {"precision": Precision},
     "data": {"cached": Data},
+    "prompts": {"prompts": Prompts},
     "trainer": {"trainer": TrainerOption},
     "logger": {"csv": Csv, "wandb": Wandb},
 }
 """Group -> schema -> dataclass; the first default of `conf/<group>/<option>.yaml` names the schema."""
-    "prompts": {"prompts": Prompts},
