@@ -117,7 +117,7 @@ TABLE: list[tuple[str, str]] = [
     ("train max_steps=1e3", r"max_steps: must be a whole number, or null, got 1000.0"),
     ("train cache=x max_steps=0", r"max_steps: must be at least 1, or null, got 0"),
     ("train cache=x data.validation=1.5", r"data.validation: must be in \[0, 1\), got 1.5"),
-    ("train cache=x data.max_frames=0", r"data.max_frames: must be at least 1, got 0"),
+    ("train cache=x data.max_frames=0", r"data.max_frames: must be a whole number of at least 1, or auto, got '0'"),
     ("train cache=x songs_per_step=0", r"songs_per_step: must be at least 1, got 0"),
     ("train cache=x name=a/b", r"name: must be a word without '/', got 'a/b'"),
     ("train cache=x seed=${nope}", r"seed: Interpolation key 'nope' not found"),

@@ -8,30 +8,38 @@ from torch.utils.data import DataLoader
 from acetrain.data.batch import Batch
 from acetrain.data.cache import Cache, CachedSong
 from acetrain.data.loader import Steps, Unreadable, loader
-from acetrain.data.option import Data
 from acetrain.data.plan import Plan
 from acetrain.errors import Failed
+from acetrain.training.budget import Budget
 from acetrain.training.module import FlowMatching
 
 
 class CachedSongs(LightningDataModule):
     """Every step of the run from where the module stands to the last, in one pass."""
 
-    def __init__(self, cache: Cache, songs: Sequence[CachedSong], plan: Plan, option: Data, total_steps: int) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        songs: Sequence[CachedSong],
+        plan: Plan,
+        budget: Budget,
+        workers: int,
+        total_steps: int,
+    ) -> None:
         super().__init__()
-        self.cache, self.songs, self.plan, self.option, self.total_steps = cache, songs, plan, option, total_steps
+        self.cache, self.songs, self.plan, self.budget = cache, songs, plan, budget
+        self.workers, self.total_steps = workers, total_steps
 
     def train_dataloader(self) -> DataLoader[list[Batch] | Unreadable]:
-        """The steps this rank has still to do; the module has taken up its checkpoint by now."""
+        """The steps this rank has still to do; the module is on its device and has taken up its checkpoint by now."""
         trainer = self.trainer
         assert trainer is not None
-        steps = Steps(
-            self.cache, self.songs, self.plan, self.option.max_frames, trainer.global_rank, trainer.world_size
-        )
-        on_gpu = trainer.strategy.root_device.type == "cuda"
         module = trainer.lightning_module
         assert isinstance(module, FlowMatching)
-        return loader(steps, module.step, self.total_steps, self.option.workers, on_gpu)
+        max_frames = self.budget.frames(module)
+        steps = Steps(self.cache, self.songs, self.plan, max_frames, trainer.global_rank, trainer.world_size)
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        return loader(steps, module.step, self.total_steps, self.workers, on_gpu)
 
     def on_before_batch_transfer(self, batch: list[Batch] | Unreadable, dataloader_idx: int) -> list[Batch]:
         """Raise Failed where the step's songs could not be read."""

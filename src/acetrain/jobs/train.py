@@ -18,7 +18,7 @@ from acetrain.config import repeatable, resolved
 from acetrain.data.cache import Cache, CachedSong
 from acetrain.data.option import Data
 from acetrain.data.plan import Plan, held_out
-from acetrain.errors import Interrupted, require
+from acetrain.errors import Failed, Interrupted, require
 from acetrain.flow.loss import Loss
 from acetrain.flow.timesteps import Timesteps
 from acetrain.tracking.logger import LoggerOption
@@ -29,6 +29,7 @@ from acetrain.training.schedule import Schedule
 from acetrain.training.trainer import TrainerOption
 
 if TYPE_CHECKING:
+    from acetrain.training.budget import Budget
     from acetrain.training.callbacks import Keeper
     from acetrain.training.module import FlowMatching
 
@@ -131,7 +132,9 @@ class Train:
         recipe = ("adapter", "optimizer", "schedule", "timesteps", "loss")
         kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
         weights = sample_weights(self.model.checkpoint, "transformer")
-        identity = identity_of(resolved(self) | {"timesteps": resolved(self.density)}, kinds, self.songs.digest(), weights)
+        identity = identity_of(
+            resolved(self) | {"timesteps": resolved(self.density)}, kinds, self.songs.digest(), weights
+        )
         default = Path("runs") / f"{self.name}-{signature_of(identity)}"
         return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
 
@@ -199,7 +202,7 @@ class Train:
             self.seed,
         )
         module = FlowMatching(base, recipe, self.total_steps).train()
-        validation = Validation(self.songs, self.split[1], self.trainer.validation_quantiles, self.data.max_frames)
+        validation = Validation(self.songs, self.split[1], self.trainer.validation_quantiles, self._budget)
         identity = {
             "data": self.songs.digest(),
             "plan": self.plan.digest(),
@@ -210,19 +213,37 @@ class Train:
         return module, keeper
 
     def _fit(self, module: "FlowMatching", keeper: "Keeper") -> None:
+        import torch
+
         from acetrain.data.module import CachedSongs
         from acetrain.tracking.plots import plot_run
+        from acetrain.training.budget import too_large
         from acetrain.training.replicas import first_rank
 
-        data = CachedSongs(self.songs, self.split[0], self.plan, self.data, self.total_steps)
+        workers = self.data.workers
+        data = CachedSongs(self.songs, self.split[0], self.plan, self._budget, workers, self.total_steps)
         name = f"{self.name}-{signature_of(self.folder.identity)}"
         loggers = self.logger.open(self.folder.path, name, self.name, resolved(self)) if first_rank() else []
         try:
             self.trainer.build(self.precision, loggers, keeper, self.folder.path).fit(module, data)
+        except torch.OutOfMemoryError as error:
+            frames = self._budget.settled
+            raise Failed(too_large(module, f"a micro-batch of {frames} frames" if frames else "the model")) from error
         finally:
             if first_rank() and keeper.started:
                 plot = plot_run(self.folder.path, keeper.histogram)
                 self.logger.close(loggers, plot, keeper.histogram)
+
+    @cached_property
+    def _budget(self) -> "Budget":
+        """Padded frames of a micro-batch, for training and validation."""
+        from acetrain.training.budget import Budget, Extent
+        from acetrain.training.remembered import Remembered
+
+        frames = [song.frames for song in self.songs.songs]
+        tokens = max(song.tokens for song in self.songs.songs)
+        extent = Extent(max(frames), min(frames), tokens, self.songs_per_step)
+        return Budget(self.data.budget, extent, Remembered(self.data.budgets))
 
     def _saver(self, module: "FlowMatching") -> "Callable[[Path], None]":
         """A function that writes the present adapter to a folder, with what it was trained on and how."""

@@ -98,13 +98,17 @@ class FlowMatching(LightningModule):
     def training_step(self, step: Sequence[Batch], index: int) -> None:
         """One optimizer step over its micro-batches."""
         torch.manual_seed(seed_of(self.recipe.seed, "dropout", self.step, self.global_rank))
+        self.update(self.accumulate(step))
+
+    def accumulate(self, step: Sequence[Batch]) -> list[tuple[Batch, Tensor, Tensor]]:
+        """Add the gradients of micro-batches; each with its times and its songs' losses."""
         seen = []
         for batch in step:
             draws = draw(batch, self.recipe.timesteps, self.recipe.condition_dropout)
             losses = self.song_losses(batch, draws)
             self.manual_backward((losses * batch.weight).sum())
             seen.append((batch, draws.t, losses.detach()))
-        self.update(seen)
+        return seen
 
     def update(self, seen: Sequence[tuple[Batch, Tensor, Tensor]]) -> None:
         """Sum over ranks, clip, and descend unless something is not finite."""

@@ -53,3 +53,8 @@ def largest_over_ranks(value: int, device: torch.device) -> int:
     shared = torch.tensor(value, device=device)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
     return int(shared.item())
+
+
+def smallest_over_ranks(value: int, device: torch.device) -> int:
+    """The smallest `value` of any rank."""
+    return -largest_over_ranks(-value, device)

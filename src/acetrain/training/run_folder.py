@@ -22,6 +22,7 @@ UNSIGNED = (
     "logger",
     "model",
     "data.max_frames",
+    "data.budgets",
     "data.workers",
     "trainer",
 )

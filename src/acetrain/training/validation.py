@@ -11,6 +11,7 @@ from acetrain.data.batch import Batch, collate
 from acetrain.data.cache import Cache, CachedSong
 from acetrain.data.split import Group, groups
 from acetrain.keyed import generator
+from acetrain.training.budget import Budget
 from acetrain.training.draws import Draws
 from acetrain.training.module import FlowMatching
 from acetrain.training.replicas import sum_over_ranks
@@ -24,7 +25,7 @@ class Validation:
     songs: Sequence[CachedSong]
     quantiles: int
     """Points of the grid: the middle quantiles of equal shares of the training density."""
-    max_frames: int
+    budget: Budget
 
     def times(self, module: FlowMatching) -> Float[Tensor, " quantile"]:
         """The grid's timesteps, ascending."""
@@ -37,7 +38,7 @@ class Validation:
         training = module.training
         module.eval()
         losses = torch.zeros(len(self.songs), self.quantiles, device=module.device)
-        packed = groups([song.frames for song in self.songs], self.max_frames)
+        packed = groups([song.frames for song in self.songs], self.budget.frames(module))
         with module.trainer.precision_plugin.val_step_context():
             for group in packed[module.global_rank :: module.trainer.world_size]:
                 batch = self._batch(group).to(module.device)
