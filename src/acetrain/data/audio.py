@@ -47,7 +47,8 @@ def inspect(file: Path, shortest: float, watch: Watch | None = None) -> Inspecti
             samples += len(block)
             if watch:
                 watch(stream.samplerate, block)
-        seconds, claimed = samples / stream.samplerate, stream.frames
+        seconds = samples / stream.samplerate
+        claimed = stream.frames if stream.format == "MP3" else samples  # a FLAC of unknown length claims 2^63
         claimed_seconds = claimed / stream.samplerate
     if samples == 0:
         raise Refused("holds no audio")
