@@ -19,7 +19,7 @@ _BLOCK = 1 << 18
 """Samples decoded at once."""
 
 _SLACK = 2304
-"""Samples that a whole file may lack of what its header claims: two frames of MP3."""
+"""Samples that a whole MP3 may lack of what its header claims: two frames."""
 
 Samples = Float32[np.ndarray, "sample channel"]
 
@@ -48,7 +48,7 @@ def inspect(file: Path, shortest: float, watch: Watch | None = None) -> Inspecti
             if watch:
                 watch(stream.samplerate, block)
         seconds = samples / stream.samplerate
-        claimed = stream.frames if stream.format == "MP3" else samples  # a FLAC of unknown length claims 2^63
+        claimed = stream.frames if stream.format == "MP3" else samples
         claimed_seconds = claimed / stream.samplerate
     if samples == 0:
         raise Refused("holds no audio")
