@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from acetrain.data import audio
+from acetrain.data import audio, decoding
 from acetrain.errors import Refused
 
 
@@ -27,7 +27,7 @@ def test_resampling_keeps_a_tone(tmp_path: Path, rate: int, target: int) -> None
 def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.wav", np.stack([sine(1, 44100), sine(1, 44100, 300)], 1), 44100)
     whole = audio.read(tmp_path / "a.wav", 16000)
-    monkeypatch.setattr(audio, "_BLOCK", 777)
+    monkeypatch.setattr(decoding, "BLOCK", 777)
     assert np.allclose(audio.read(tmp_path / "a.wav", 16000), whole, atol=1e-6)
     assert not np.allclose(whole[0], whole[1], atol=0.1)
 
@@ -71,7 +71,7 @@ def broken(folder: Path, kind: str) -> Path:
         ("nan", "holds non-finite samples"),
         ("surround", "has 6 channels; mix it down to stereo"),
         ("short", r"lasts 0.006 s, the shortest song is 0.08 s"),
-        ("long", "lasts 601 s, the longest song is 600 s"),
+        ("long", r"lasts 601 s, the longest song is 600 s \(max_duration=600 crops it\)"),
         ("cut", "cannot be decoded"),
         ("absent", "cannot be decoded"),
     ],
@@ -109,3 +109,20 @@ def test_writing_repeats_to_the_byte(tmp_path: Path, suffix: str, tolerance: flo
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
     assert np.abs(audio.read(tmp_path / f"a{suffix}", 48000) - stereo).max() < tolerance
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{suffix}", f"b{suffix}"]
+
+
+@pytest.mark.parametrize("rate", [16000, 22050])
+def test_a_crop_is_the_start(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(3, rate), rate, subtype="FLOAT")
+    whole, crop = audio.read(tmp_path / "a.wav", 16000), audio.read(tmp_path / "a.wav", 16000, crop=1.25)
+    assert crop.shape == (2, 20000)
+    assert np.abs(crop - whole[:, :20000])[:, :-200].max() < 1e-3
+    assert audio.inspect(tmp_path / "a.wav", 0.1, crop=1.25).seconds == pytest.approx(1.25, abs=1e-4)
+    assert audio.inspect(tmp_path / "a.wav", 0.1, crop=9.0).seconds == 3
+
+
+def test_a_long_or_damaged_file_is_read_up_to_its_crop(tmp_path: Path) -> None:
+    assert audio.inspect(broken(tmp_path, "long"), 0.08, crop=600).seconds == 600
+    assert audio.inspect(broken(tmp_path, "cut"), 0.08, crop=0.5).seconds == 0.5
+    with pytest.raises(Refused, match="holds non-finite samples"):
+        audio.inspect(broken(tmp_path, "nan"), 0.08, crop=0.5)

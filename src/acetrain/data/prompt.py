@@ -104,9 +104,9 @@ def read(given: Mapping[str, object], fields: Mapping[str, Reader]) -> tuple[dic
     """
     values: dict[str, Any] = {}
     faults = []
-    for key, reader in fields.items():
-        value = given.get(key)
-        if value is None or (isinstance(value, str) and value.strip() in ("", "N/A")):
+    for key, value in given.items():
+        reader = fields.get(key)
+        if not reader or value is None or (isinstance(value, str) and value.strip() in ("", "N/A")):
             continue
         try:
             values[key] = reader(value)

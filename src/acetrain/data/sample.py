@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -73,6 +74,12 @@ def renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 def refuse_misspelt(content: Mapping[str, Any]) -> None:
     """Raise ValueError for an unknown key that is all but a known one; other tools' keys are left alone."""
     for key in content:
-        close = get_close_matches(key, FIELDS, n=1, cutoff=0.8)
-        if key not in FIELDS and close:
-            raise ValueError(f"unknown key {key!r}; nearest: {close[0]}")
+        meant = _meant_by(key)
+        if meant != key:
+            raise ValueError(f"unknown key {key!r}; nearest: {meant}")
+
+
+@lru_cache(maxsize=1024)
+def _meant_by(key: str) -> str:
+    """The field that a key is all but; the key itself where there is none."""
+    return key if key in FIELDS else next(iter(get_close_matches(key, FIELDS, n=1, cutoff=0.8)), key)

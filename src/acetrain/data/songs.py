@@ -57,7 +57,7 @@ class Scan:
         values = dict(sample.values)
         if caption_needed and not sample.caption_at_fault and not values.get("caption"):
             faults.append(f"{NO_CAPTION} ({caption_hint})" if caption_hint else NO_CAPTION)
-        breaks_lines = any(unicodedata.category(character) in _NOT_IN_NAMES for character in name)
+        breaks_lines = not name.isprintable() and any(map(_cannot_be_written, name))
         shown = ascii(name)[1:-1] if breaks_lines else name
         if breaks_lines:
             faults.append("its name holds control characters or is not UTF-8")
@@ -128,6 +128,10 @@ def _shared(prefix: str, names: Sequence[str]) -> list[Fault]:
     if len(names) == 1:
         return []
     return [Fault(prefix + names[0], f"shares the files beside it with {', '.join(names[1:])}: all are taken as songs")]
+
+
+def _cannot_be_written(character: str) -> bool:
+    return unicodedata.category(character) in _NOT_IN_NAMES
 
 
 def _is_audio(name: str) -> bool:

@@ -6,7 +6,7 @@ def read_text(file: str) -> str:
 
     Raises ValueError where it is not UTF-8, OSError where it cannot be read.
     """
-    with open(file, "rb") as stream:
+    with open(file, "rb", buffering=0) as stream:
         content = stream.read()
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
