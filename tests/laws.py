@@ -75,7 +75,7 @@ def saved_and_loaded_is_the_same(adapter: Adapter, targets: Targets, folder) -> 
     ours = trained(adapter, targets)
     peft.save(ours.dit, folder, "tiny", {})
     loaded = base()
-    peft.load(loaded.dit, folder, scale=1.0)
+    peft.load(loaded.dit, [(folder, 1.0)])
     loaded.dit.eval()
     assert torch.equal(output(loaded), output(ours))
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from acetrain.acestep.model import Released, Tiny
+from acetrain.acestep.tasks import Complete, Cover, Extract, Lego, Repaint, Text2music
 from acetrain.adapters.adapter import LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.data.option import Data
@@ -36,6 +37,14 @@ PRODUCTS: Mapping[str, str] = {"synthesize": "out_dir", "preprocess": "cache", "
 
 GROUPS: Mapping[str, Mapping[str, type]] = {
     "model": {"tiny": Tiny, "released": Released},
+    "task": {
+        "text2music": Text2music,
+        "repaint": Repaint,
+        "cover": Cover,
+        "extract": Extract,
+        "lego": Lego,
+        "complete": Complete,
+    },
     "adapter": {"lora": LoRA},
     "targets": {"patterns": Targets},
     "optimizer": {"adamw": AdamW},

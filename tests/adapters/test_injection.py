@@ -60,7 +60,7 @@ def test_a_saved_adapter_loads_at_the_trained_strength_times_scale(tmp_path: Pat
     peft.save(trained.dit, tmp_path / "adapter", "tiny", {"step": "7"})
     loaded = base()
     plain = output(loaded)
-    peft.load(loaded.dit, tmp_path / "adapter", scale)
+    peft.load(loaded.dit, [(tmp_path / "adapter", scale)])
     if scale == 1.0:
         assert torch.equal(output(loaded), output(trained))
     else:
@@ -131,4 +131,4 @@ def test_broken_adapters_are_refused(tmp_path: Path, fault, message: str) -> Non
     peft.save(attached(rank=3).dit, folder, "tiny", {})
     fault(folder)
     with pytest.raises(Refused, match=message):
-        peft.load(base().dit, folder, 1.0)
+        peft.load(base().dit, [(folder, 1.0)])

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 import torch
 from fabricate import RATE
+from tones import write_tone
 
 from acetrain.acestep.load import load_pipeline
 from acetrain.acestep.model import Tiny
 from acetrain.acestep.names import linear_layers
+from acetrain.acestep.tasks import Complete, Cover, Extract, Lego, Repaint, Text2music
 from acetrain.adapters.adapter import LoRA
 from acetrain.adapters.files import peft
 from acetrain.data.audio import read
 from acetrain.data.prompt import INSTRUMENTAL
 from acetrain.errors import Failed, Refused
 from acetrain.jobs.generate import Generate
+from acetrain.keyed import seed_of
 from acetrain.training.precision import Format, Precision
 from acetrain.training.trainer import Accelerator
 
@@ -28,12 +31,15 @@ def job(tmp_path: Path, tiny: Tiny, fp32: Precision) -> Generate:
     return Generate(
         adapter_path="",
         scale=1.0,
+        adapter_paths=[],
+        scales=[],
         prompt="a calm piano, [soft]",
         lyrics="",
         duration=1.0,
         output=str(tmp_path / "music" / "x.wav"),
         overwrite=False,
         seed=0,
+        reference="",
         bpm=97,
         keyscale="F♯ minor",
         timesignature="3",
@@ -43,6 +49,7 @@ def job(tmp_path: Path, tiny: Tiny, fp32: Precision) -> Generate:
         guidance=None,
         accelerator=Accelerator.cpu,
         model=tiny,
+        task=Text2music(),
         precision=fp32,
     )
 
@@ -109,9 +116,103 @@ def test_the_adapter_acts_at_its_scale(job: Generate, adapter: Path, tmp_path: P
     }
     made = {scale: run(each) for scale, each in jobs.items()}
     assert made[0.0] == run(job) and len(set(made.values())) == 3
-    assert settings(jobs[0.5])["adapter"]["scale"] == 0.5
+    assert settings(jobs[0.5])["adapters"][0]["scale"] == 0.5
     weights = replace(jobs[1.0], adapter_path=str(adapter / peft.WEIGHTS), output=str(tmp_path / "file.wav"))
     assert run(weights) == made[1.0]
+
+
+def test_several_adapters_add_up(job: Generate, adapter: Path, tmp_path: Path) -> None:
+    def made(name: str, **changes) -> bytes:
+        return run(replace(job, output=str(tmp_path / f"{name}.wav"), **changes))
+
+    twice = [str(adapter)] * 2
+    one = made("one", adapter_path=str(adapter))
+    made("halves", adapter_paths=twice, scales=[0.5, 0.5])
+    assert _close(tmp_path)
+    assert made("off", adapter_paths=twice, scales=[1.0, 0.0]) == one
+    assert made("more", adapter_paths=twice) != one
+    assert [each["scale"] for each in settings(replace(job, output=str(tmp_path / "halves.wav")))["adapters"]] == [
+        0.5,
+        0.5,
+    ]
+
+
+def _close(folder: Path) -> bool:
+    one, halves = (read(folder / f"{name}.wav", RATE) for name in ("one", "halves"))
+    return bool(np.abs(one - halves).max() < 2e-3)
+
+
+TASKS = {
+    "repaint": lambda source: Repaint(source, 0.3, 0.7),
+    "cover": lambda source: Cover(source, 0.5),
+    "extract": lambda source: Extract(source, "drums"),
+    "lego": lambda source: Lego(source, 0.2, None, ""),
+    "complete": lambda source: Complete(source, ["drums", "bass"]),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_gives_what_upstreams_pipeline_gives(job: Generate, pipeline, tmp_path: Path, name: str) -> None:
+    source = tmp_path / "source.wav"
+    write_tone(source, 1.2, 22050, 1, None)
+    task = TASKS[name](str(source))
+    made = run(replace(job, task=task, reference=str(source)))
+    heard = torch.from_numpy(read(source, RATE))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(0, "heard"))
+        expected = pipeline(
+            prompt="a calm piano, [soft]",
+            lyrics=INSTRUMENTAL,
+            audio_duration=None,
+            num_inference_steps=4,
+            guidance_scale=1.0,
+            shift=1.0,
+            bpm=97,
+            keyscale="F# minor",
+            timesignature="3",
+            generator=torch.Generator().manual_seed(0),
+            output_type="np",
+            src_audio=heard,
+            reference_audio=heard,
+            **task.arguments(),
+        ).audios[0]
+    assert np.abs(read(Path(job.output), RATE) - expected).max() < 2**-15
+    found = settings(job)
+    assert found["task"]["task_type"] == name and found["source"]["sha256"] == found["reference"]["sha256"]
+    assert run(replace(job, task=task, reference=str(source))) == made
+    assert run(replace(job, task=task, output=str(tmp_path / "without.wav"))) != made
+
+
+def test_what_a_task_starts_from_must_be_there(job: Generate, tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("no audio")
+    for change, message in [
+        ({"task": Cover(str(tmp_path / "none.wav"), 1.0)}, r"task.source: .*none.wav does not exist"),
+        ({"reference": str(tmp_path / "none.wav")}, r"reference: .*none.wav does not exist"),
+        ({"task": Extract(str(tmp_path / "text.wav"), "")}, r"task.source: .*text.wav cannot be decoded"),
+    ]:
+        with pytest.raises(Refused, match=message):
+            run(replace(job, **change))
+    assert not Path(job.output).parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Cover("", 1.0), "task.source: must be an audio file, got ''"),
+        (lambda: Cover("x", 1.5), "task.strength: must be in [0, 1], got 1.5"),
+        (lambda: Repaint("x", -1.0, None), "task.start: must be at least 0, got -1.0"),
+        (lambda: Lego("x", 2.0, 1.0, ""), "task.end: must be above task.start, or null, got 1.0"),
+    ],
+)
+def test_values_of_a_task_out_of_range_are_refused(make, message: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        make()
+    assert str(refusal.value) == message
+
+
+def test_tasks_of_the_base_warn_elsewhere() -> None:
+    assert Lego("x", 0.0, None, "").warning("turbo") and not Lego("x", 0.0, None, "").warning("xl_base")
+    assert not Repaint("x", 0.0, None).warning("turbo")
 
 
 def test_an_adapter_works_on_a_bf16_base(job: Generate, adapter: Path) -> None:
@@ -131,7 +232,7 @@ def test_all_settings_stand_beside_the_music(job: Generate) -> None:
         "timesignature": "3",
         "language": "ko",
     }
-    assert (found["model"], found["adapter"]) == ("tiny", None) and set(found["versions"]) >= {"acetrain", "torch"}
+    assert (found["model"], found["adapters"]) == ("tiny", []) and set(found["versions"]) >= {"acetrain", "torch"}
 
 
 def test_the_models_own_settings_are_the_defaults(job: Generate) -> None:
@@ -149,6 +250,15 @@ def test_guidance_changes_the_music(job: Generate, tmp_path: Path) -> None:
         ({"prompt": " \n"}, "prompt: must be a text, got ' \\n'"),
         ({"scale": float("nan")}, "scale: must be a finite number, got nan"),
         ({"scale": float("inf")}, "scale: must be a finite number, got inf"),
+        (
+            {"adapter_path": "a", "adapter_paths": ["b"]},
+            "adapter_paths: must be empty where adapter_path is given, got ['b']",
+        ),
+        (
+            {"adapter_paths": ["b"], "scales": [1.0, 2.0]},
+            "scales: must be empty, or 1 as adapter_paths has, got [1.0, 2.0]",
+        ),
+        ({"adapter_paths": ["b"], "scales": [float("nan")]}, "scales: must be finite numbers, got [nan]"),
         ({"duration": 0.0}, "duration: must be above 0 and at most 600 s, got 0.0"),
         ({"duration": 600.1}, "duration: must be above 0 and at most 600 s, got 600.1"),
         ({"duration": float("nan")}, "duration: must be above 0 and at most 600 s, got nan"),

@@ -10,22 +10,22 @@ from torch import Tensor, nn
 from acetrain.keyed import seed_of
 
 NAME = "default"
-"""PEFT's name of the one adapter in a model."""
+"""PEFT's name of the adapter that trains, or of the first of several."""
 
 
-def inject(dit: nn.Module, config: LoraConfig, names: Sequence[str], seed: int) -> None:
+def inject(dit: nn.Module, config: LoraConfig, names: Sequence[str], seed: int, called: str = NAME) -> None:
     """Attach the adapter `config` describes to exactly `names`, initialised from `seed` in fp32.
 
     Raises RuntimeError if PEFT wrapped other modules than the named ones.
     """
     with torch.random.fork_rng(devices=[]):
-        inject_adapter_in_model(config, dit, NAME)
-        layers = adapter_layers(dit)
+        inject_adapter_in_model(config, dit, called)
+        layers = adapter_layers(dit, called)
         if set(layers) != set(names):
             raise RuntimeError(f"PEFT attached to {sorted(set(layers) ^ set(names))[:5]} against the selection")
         torch.manual_seed(seed_of(seed, "adapter"))
         for name in names:
-            _initialise_in_fp32(layers[name])
+            _initialise_in_fp32(layers[name], called)
 
 
 def peft_config(dit: nn.Module) -> LoraConfig:
@@ -34,17 +34,18 @@ def peft_config(dit: nn.Module) -> LoraConfig:
     return configs[NAME]
 
 
-def _initialise_in_fp32(layer: Linear) -> None:
+def _initialise_in_fp32(layer: Linear, called: str) -> None:
     """PEFT has drawn in the base's dtype; drawing again in fp32 makes the start independent of the precision."""
-    for parameter in layer.parameters():
-        if parameter.requires_grad:
+    for name, parameter in layer.named_parameters():
+        if called in name.split("."):
             parameter.data = parameter.data.float()
-    layer.reset_lora_parameters(NAME, True)
+    layer.reset_lora_parameters(called, True)
 
 
-def adapter_layers(dit: nn.Module) -> dict[str, Linear]:
-    """The wrapped modules by name."""
-    return {name: module for name, module in dit.named_modules() if isinstance(module, Linear)}
+def adapter_layers(dit: nn.Module, called: str = NAME) -> dict[str, Linear]:
+    """The modules that the adapter wraps, by name."""
+    modules = {name: module for name, module in dit.named_modules() if isinstance(module, Linear)}
+    return {name: module for name, module in modules.items() if called in module.lora_A}
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -59,7 +60,11 @@ def adapter_state(dit: nn.Module) -> dict[str, Tensor]:
 
 def load_adapter_state(dit: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put back what `adapter_state` gave. Raises ValueError if names or shapes differ."""
-    parameters = trainable(dit)
+    copy_into(trainable(dit), state)
+
+
+def copy_into(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]) -> None:
+    """Give the parameters the values in `state`. Raises ValueError if names or shapes differ."""
     ours = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if ours != theirs:

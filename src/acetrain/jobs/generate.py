@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from acetrain import __version__
 from acetrain.acestep.model import Model
 from acetrain.acestep.sampling import Sampling
+from acetrain.acestep.tasks import Task
 from acetrain.adapters.files import peft
 from acetrain.atomic import write_text
 from acetrain.data import prompt as prompts
@@ -34,18 +36,24 @@ class Generate:
     """PEFT folder of the adapter, or its safetensors; empty for the base alone."""
     scale: float
     """Strength of the adapter; 1 is what it was trained at, 0 the base."""
+    adapter_paths: list[str]
+    """Several adapters instead of one; their updates add up."""
+    scales: list[float]
+    """Strength of each of `adapter_paths`; empty for 1 each."""
     prompt: str
     """What the music is to be like; `@FILE` reads a file."""
     lyrics: str
     """Lyrics with tags like [verse]; empty for an instrumental."""
     duration: float
-    """Length in seconds, above 0 and at most 600."""
+    """Length in seconds, above 0 and at most 600; a task that starts from a source has its length."""
     output: str
     """File to write, .wav, .flac or .ogg; all settings go into a .json beside it."""
     overwrite: bool
     """Replace an output that exists and was made with other settings."""
     seed: int
     """Seed of the noise; the same seed and settings give the same file."""
+    reference: str
+    """Audio file whose timbre the music takes; empty for none."""
     bpm: int | None
     """Beats per minute, 30 to 300; null leaves it to the model."""
     keyscale: str
@@ -63,11 +71,17 @@ class Generate:
     accelerator: Accelerator
     """Kind of device; auto takes a GPU where there is one."""
     model: Model
+    task: Task
     precision: Precision
 
     def __post_init__(self) -> None:
         require(bool(self.prompt.strip()), "prompt", "a text", self.prompt)
         require(math.isfinite(self.scale), "scale", "a finite number", self.scale)
+        require(all(map(math.isfinite, self.scales)), "scales", "finite numbers", self.scales)
+        alone = not (self.adapter_path and self.adapter_paths)
+        require(alone, "adapter_paths", "empty where adapter_path is given", self.adapter_paths)
+        fitting = not self.scales or len(self.scales) == len(self.adapter_paths)
+        require(fitting, "scales", f"empty, or {len(self.adapter_paths)} as adapter_paths has", self.scales)
         require(0 < self.duration <= LONGEST, "duration", f"above 0 and at most {LONGEST} s", self.duration)
         require(0 <= self.seed < 2**63, "seed", "from 0 to 2^63 - 1", self.seed)
         require(self.steps is None or self.steps >= 1, "steps", "at least 1, or null", self.steps)
@@ -81,8 +95,11 @@ class Generate:
     def check(self) -> None:
         """Whether model and adapter are there and the output may be written; reads no weight and creates nothing."""
         self.model.config("transformer")
-        if self.adapter_path:
-            peft.locate(Path(self.adapter_path))
+        for path, _ in self._adapters:
+            peft.locate(path)
+        for key, file in (("task.source", self.task.starts_from()), ("reference", self.reference)):
+            if file and not Path(file).is_file():
+                raise Refused(f"{key}: {file} does not exist")
         output = Path(self.output)
         writable_folder("output", output.parent)
         for file in (output, self._sidecar):
@@ -112,14 +129,38 @@ class Generate:
         from acetrain.training.device import device_of
 
         pipeline = load_pipeline(self.model, self.precision.base.dtype, device_of(self.accelerator))
-        if self.adapter_path:
-            peft.load(pipeline.transformer, Path(self.adapter_path), self.scale)
-        sampling = self._sampling()
+        if self._adapters:
+            peft.load(pipeline.transformer, self._adapters)
+        sampling, rate = self._sampling(), pipeline.sample_rate
+        source = self._heard("task.source", self.task.starts_from(), rate)
+        reference = self._heard("reference", self.reference, rate)
+        if warning := self.task.warning(self.model.name):
+            print(f"warning: {warning}", file=sys.stderr)
         with counted("generating", sampling.steps) as advance:
-            audio = sample(pipeline, self._prompt(), sampling, advance)
+            audio = sample(pipeline, self._prompt(), sampling, self.task.arguments(), source, reference, advance)
         if not math.isfinite(abs(audio).max()):
             raise Failed("the model gave non-finite samples: nothing was written; try precision=fp32, or less scale")
         return audio, pipeline.sample_rate
+
+    def _heard(self, key: str, file: str, rate: int) -> "Float32[ndarray, '2 sample'] | None":
+        """A given audio file at the model's rate."""
+        from acetrain.data.audio import inspect, read
+
+        if not file:
+            return None
+        try:
+            inspect(Path(file), shortest=0.1)
+            return read(Path(file), rate)
+        except Refused as refusal:
+            raise Refused(f"{key}: {file} {refusal}") from refusal
+
+    @property
+    def _adapters(self) -> list[tuple[Path, float]]:
+        """Each adapter with its scale."""
+        if self.adapter_path:
+            return [(Path(self.adapter_path), self.scale)]
+        scales = self.scales or [1.0] * len(self.adapter_paths)
+        return [(Path(path), scale) for path, scale in zip(self.adapter_paths, scales, strict=True)]
 
     def _prompt(self) -> Prompt:
         given = {key: getattr(self, key) for key in prompts.FIELDS if key != "caption"} | {"caption": self.prompt}
@@ -131,7 +172,7 @@ class Generate:
     def _sampling(self) -> Sampling:
         own = self.model.defaults()
         return Sampling(
-            duration=self.duration,
+            duration=None if self.task.starts_from() else self.duration,
             seed=self.seed,
             steps=own.steps if self.steps is None else self.steps,
             shift=own.shift if self.shift is None else self.shift,
@@ -144,14 +185,17 @@ class Generate:
 
     def _settings(self) -> dict[str, Any]:
         """All that the audio follows from."""
-        adapter = None
-        if self.adapter_path:
-            files = peft.locate(Path(self.adapter_path))
+        adapters = []
+        for path, scale in self._adapters:
+            files = peft.locate(path)
             hashes = {"weights": _sha256(files.weights), "config": _sha256(files.config)}
-            adapter = {"path": self.adapter_path, "scale": self.scale, "sha256": hashes}
+            adapters.append({"path": str(path), "scale": scale, "sha256": hashes})
+        heard = {"source": self.task.starts_from(), "reference": self.reference}
         return {
             "model": self.model.name,
-            "adapter": adapter,
+            "adapters": adapters,
+            "task": self.task.arguments(),
+            **{key: {"path": file, "sha256": _sha256(Path(file))} for key, file in heard.items() if file},
             "prompt": asdict(self._prompt()),
             "sampling": asdict(self._sampling()),
             "precision": self.precision.base.name,

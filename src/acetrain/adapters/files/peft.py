@@ -1,7 +1,7 @@
 """The official PEFT folder: `adapter_config.json` and one safetensors under official module names."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,19 +85,33 @@ def written_step(folder: Path) -> int | None:
     return int(metadata["step"]) if "step" in metadata and (folder / CONFIG).is_file() else None
 
 
-def load(dit: "nn.Module", path: Path, scale: float) -> None:
-    """Attach the adapter at `path` to the DiT at `scale` times its trained strength.
+def load(dit: "nn.Module", adapters: Sequence[tuple[Path, float]]) -> None:
+    """Attach adapters to the DiT, each from its path at that scale times its trained strength; their updates add up.
 
     Raises Refused if a tensor belongs to no module of the DiT, a module lacks a half, or a shape does not fit.
     """
+    from acetrain.adapters.injection import NAME, adapter_layers
+
+    names = [NAME, *(f"{NAME}_{position}" for position in range(1, len(adapters)))]
+    known = {name for name, _ in dit.named_modules()}
+    for called, (path, _) in zip(names, adapters, strict=True):
+        _attach(dit, path, known, called)
+    for called, (_, scale) in zip(names, adapters, strict=True):
+        for layer in adapter_layers(dit, called).values():
+            layer.set_adapter([name for name in names if name in layer.lora_A])
+            layer.set_scale(called, scale)
+            layer.requires_grad_(False)
+
+
+def _attach(dit: "nn.Module", path: Path, known: Set[str], called: str) -> None:
+    """Attach one adapter under a name of its own; `known` are the DiT's modules without adapters."""
     from peft import LoraConfig
 
-    from acetrain.adapters.injection import NAME, adapter_layers, inject, load_adapter_state, trainable
+    from acetrain.adapters.injection import copy_into, inject
 
     files = locate(path)
     weights = _read_weights(files.weights)
     names = sorted({name.rsplit(".lora_", 1)[0] for name in weights})
-    known = {name for name, _ in dit.named_modules()}
     strangers = [name for name in names if name not in known]
     if strangers:
         raise Refused(
@@ -107,21 +121,17 @@ def load(dit: "nn.Module", path: Path, scale: float) -> None:
     config = LoraConfig(**_diffusers_config(read_config(files.config)))
     config.target_modules = names
     config.inference_mode = False
-    inject(dit, config, names, seed=0)
+    inject(dit, config, names, 0, called)
+    parameters = {name: value for name, value in dit.named_parameters() if called in name.split(".")}
     try:
-        load_adapter_state(dit, weights_of(weights, trainable(dit)))
+        copy_into(parameters, weights_of(weights, parameters, called))
     except ValueError as error:
         raise Refused(f"adapter_path: {files.weights} does not fit this model: {error}") from error
-    for layer in adapter_layers(dit).values():
-        layer.set_scale(NAME, scale)
-        layer.requires_grad_(False)
 
 
-def weights_of(weights: "Mapping[str, Tensor]", parameters: Mapping[str, object]) -> "dict[str, Tensor]":
+def weights_of(weights: "Mapping[str, Tensor]", parameters: Mapping[str, object], called: str) -> "dict[str, Tensor]":
     """The file's tensors under the names of the attached parameters; a name without a parameter keeps its own."""
-    from acetrain.adapters.injection import NAME
-
-    spelt = {name.replace(f".{NAME}", ""): name for name in parameters}
+    spelt = {name.replace(f".{called}", ""): name for name in parameters}
     return {spelt.get(name, name): tensor for name, tensor in weights.items()}
 
 
