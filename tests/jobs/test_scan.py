@@ -19,6 +19,11 @@ BAD: list[tuple[str, str]] = [
     ("scan songs=", r"songs: must be a folder or a dataset.json, got ''"),
     ("scan songs=nowhere", r"songs: nowhere does not exist"),
     ("scan songs=empty", r"songs: empty holds no audio\nread are "),
+    ("scan songs=tones output=list.txt", r"output: must be a \.json file, or empty, got 'list.txt'"),
+    ("scan songs=tones output=tones/tone.wav/x.json", r"output: tones/tone.wav is a file; a folder is needed"),
+    ("scan songs=tones output=folder.json", r"output: must be a file, not a folder, got 'folder.json'"),
+    ("scan songs=tones prompts.genre_ratio=101", r"prompts.genre_ratio: must be from 0 to 100"),
+    ("scan songs=tones prompts=as_writen", r"prompts: there is no option 'as_writen'; nearest: as_written"),
     ("scan songs=tones workers=0", r"workers: must be at least 1, got 0"),
     ("scan songs=tones json=maybe", r"json: must be true or false, got 'maybe'"),
     ("scan songs=tones --json=yes", r"--json=yes: there is no such flag"),
@@ -33,6 +38,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     """A working directory with one good song in `tones`, and nothing in `empty`."""
     write_tone(tmp_path / "tones/tone.wav", 1.0)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.json").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -73,7 +79,7 @@ def test_json_is_all_there_is_on_stdout(asked, folder, capsys):
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert [file["file"] for file in found["files"]] == ["tone.wav", "zero.wav"]
-    assert found["files"][0]["prompt"]["caption"] == "a tone called tone"
+    assert found["files"][0]["text"]["caption"] == "a tone called tone"
     assert found["files"][1]["faults"] == ["no caption (write zero.caption.txt)", "is empty"]
     assert "cannot be used" in printed.err
 
@@ -85,6 +91,79 @@ def test_the_songs_are_not_touched(songs_folder, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in songs.rglob("*")} == before
 
 
+def samples(dataset: Path) -> list[dict]:
+    return json.loads(dataset.read_text(encoding="utf-8"))["samples"]
+
+
+def test_a_dataset_json_is_written_and_scanned_to_the_same_songs(songs_folder, tmp_path, capsys):
+    songs = Path(shutil.copytree(songs_folder, tmp_path / "songs"))
+    dataset = songs / "dataset.json"
+    assert main(["scan", f"songs={songs}", f"output={dataset}", "prompts.tag=mytone24"]) == 0
+    assert f"output: {dataset} (6 songs)" in capsys.readouterr().out
+    assert [(one["audio_path"], one["duration"]) for one in samples(dataset)][2:4] == [("b.flac", 2), ("c.ogg", 1)]
+    again, before = scan(dataset), scan(songs)
+    assert [(song.name, song.prompt) for song in again.songs] == [(song.name, song.prompt) for song in before.songs]
+    assert (again.settings.tag, again.faults, again.warnings) == ("mytone24", [], [])
+    first = json.loads(scanned(capsys, f"songs={songs}", "prompts.tag=mytone24"))
+    second = json.loads(scanned(capsys, f"songs={dataset}"))
+    assert [first[key] for key in ("files", "totals")] == [second[key] for key in ("files", "totals")]
+
+
+def scanned(capsys, *arguments: str) -> str:
+    main(["scan", "--json", *arguments])
+    return capsys.readouterr().out
+
+
+def test_an_output_that_says_the_same_stays_and_another_is_not_replaced_unasked(folder, capsys):
+    asked = ["scan", "songs=tones", "output=out/data.json"]
+    assert main(asked) == main(asked) == 0
+    before = Path("out/data.json").read_bytes()
+    (folder / "tones/tone.json").write_text('{"bpm": 99}')
+    capsys.readouterr()
+    assert main(asked) == 2
+    printed = capsys.readouterr()
+    assert printed.err.endswith(
+        "output: out/data.json is there already and says something else; overwrite=true replaces it\n"
+    )
+    assert "tone.wav" in printed.out
+    assert Path("out/data.json").read_bytes() == before
+    assert [file.name for file in Path("out").iterdir()] == ["data.json"]
+    assert main([*asked, "overwrite=true"]) == 0
+    assert samples(Path("out/data.json"))[0]["bpm"] == 99
+
+
+def test_songs_with_a_fault_are_left_out_of_the_output(folder, capsys):
+    (folder / "tones/zero.wav").write_bytes(b"")
+    assert main(["scan", "songs=tones", "output=data.json", "--json"]) == 1
+    assert [one["filename"] for one in samples(Path("data.json"))] == ["tone.wav"]
+    assert "output: data.json (1 songs)" in capsys.readouterr().err
+
+
+def test_nothing_is_written_where_no_song_can_be_used(folder):
+    (folder / "tones/tone.wav").write_bytes(b"")
+    assert main(["scan", "songs=tones", "output=new/data.json"]) == 1
+    assert not Path("new").exists()
+
+
+def test_prompts_decide_what_is_a_fault_and_what_is_advised(folder, capsys):
+    write_tone(folder / "bare/a.wav", 1.0)
+    (folder / "bare/a.caption.txt").unlink()
+    assert main(["scan", "songs=bare"]) == 1
+    assert main(["scan", "songs=bare", "prompts.tag=Jazz!", "prompts.tag_position=replace"]) == 0
+    out = capsys.readouterr().out
+    assert "the activation tag 'Jazz!' has characters other than letters and digits and has capital letters" in out
+    assert "a tag alone, in place of the caption: 1 of 1 songs" in out
+
+
+def test_the_tag_that_is_asked_for_counts_over_those_of_single_songs(folder, capsys):
+    (folder / "tones/tone.json").write_text('{"custom_tag": "Old!"}')
+    told = {one["rule"]: one["what"] for one in json.loads(scanned(capsys, "songs=tones"))["advice"]}
+    assert "'Old!'" in told["tag"]
+    found = json.loads(scanned(capsys, "songs=tones", "prompts.tag=mytone24", "output=data.json"))
+    assert "tag" not in [one["rule"] for one in found["advice"]]
+    assert (scan(Path("data.json")).settings.tag, scan(Path("data.json")).songs[0].tag) == ("mytone24", "")
+
+
 def test_any_number_of_workers_finds_the_same(songs_folder):
     one, many = (collect.survey(scan(songs_folder), workers, lambda: None) for workers in (1, 5))
     assert one == many
@@ -94,8 +173,8 @@ def test_faults_of_text_and_audio_come_together(folder):
     (folder / "tones/both.wav").write_text("not a sound")
     (folder / "tones/both.json").write_text('{"caption": "x", "bpm": 400}')
     (row,) = collect.survey(scan(folder / "tones"), 1, lambda: None).faulty
-    assert (row.prompt, row.audio) == (None, None)
-    assert [what.split(" ")[0] for what in row.faults] == ["bpm:", "cannot"]
+    assert (row.song, row.audio) == (None, None)
+    assert [what.split(" ")[0] for what in row.faults] == ["both.json:", "cannot"]
 
 
 def test_an_interruption_decodes_nothing_more(songs_folder, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from acetrain.data import audio
+from acetrain.data import audio, decoding
 from acetrain.data.survey.measure import CLIPPED_RUN, measure
 from acetrain.errors import Refused
 
@@ -63,7 +63,7 @@ def test_clipped_peaks_are_runs_at_full_scale(tmp_path, lengths, peaks):
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4, 7, 101, 103])
 def test_a_peak_across_blocks_is_one_peak(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(audio, "_BLOCK", block)
+    monkeypatch.setattr(decoding, "BLOCK", block)
     assert measure(written(tmp_path, clipped([9, 2, 3])[:4000]), 0.1).clipped_peaks == 2
 
 

@@ -1,14 +1,23 @@
 """Every rule of the tutorials speaks on one side of its threshold and is silent on the other."""
 
+from dataclasses import replace
+
 import pytest
-from surveys import audio, prompt, row, survey
+from surveys import GOOD_PROMPT, audio, prompt, row, song, survey
 
 from acetrain.data.survey import tags
 from acetrain.data.survey.collect import Row, Survey
 from acetrain.data.survey.rules import RULES, SongRule, advise, flags
+from acetrain.data.wording import Settings, TagPosition
 
 ALWAYS = {"epochs", "rank"}
 SAME = prompt(caption="myjazz24, the same")
+
+
+def tagged(tag: str, position: TagPosition = TagPosition.prepend) -> Survey:
+    """Ten good songs whose captions get a tag."""
+    return survey(settings=Settings(tag=tag, tag_position=position))
+
 
 BOTH_WAYS = {
     "songs": (survey(7), survey(8)),
@@ -26,8 +35,10 @@ BOTH_WAYS = {
     "bpm": (survey(10, prompt(bpm=None), 2), survey(10, prompt(bpm=None), 1)),
     "key": (survey(10, prompt(keyscale=""), 2), survey(10, prompt(keyscale=""), 1)),
     "duplicates": (survey(change=audio(sha256="3")), survey(change=audio(sha256="new"))),
-    "tag": (survey(tag="jazz"), survey(tag="myjazz24")),
+    "tag": (tagged("jazz"), tagged("myjazz24")),
     "tag_missing": (survey(change=prompt(caption="other, words")), survey(change=prompt(caption="more MyJazz24"))),
+    "tag_replaces": (tagged("myjazz24", TagPosition.replace), tagged("", TagPosition.replace)),
+    "genre_ratio": (survey(settings=Settings(genre_ratio=1)), survey(settings=Settings(genre_ratio=0))),
     "epochs": (survey(), Survey([])),
     "rank": (survey(), Survey([])),
 }
@@ -61,7 +72,7 @@ def test_advice_names_the_songs_it_is_about():
 
 
 def test_only_songs_without_a_fault_count():
-    faulty = Row("x.wav", row(11).prompt, None, ("cannot be decoded",))
+    faulty = Row("x.wav", row(11).song, None, ("cannot be decoded",))
     assert "songs" in told(Survey([*survey(7).rows, faulty]))
 
 
@@ -118,9 +129,17 @@ def test_good_tags(tag):
 )
 def test_a_tag_is_implied_by_what_most_captions_start_with(first, holding, tag):
     captions = [f"{first}, number {index}" if index < holding else f"{index}, other" for index in range(10)]
-    found = survey()
-    prompts = [prompt(caption=text)(one).prompt for text, one in zip(captions, found.rows, strict=True)]
-    assert tags.implied([one for one in prompts if one], 0.8) == tag
+    assert tags.implied([replace(GOOD_PROMPT, caption=caption) for caption in captions], 0.8) == tag
+
+
+def test_a_tag_that_is_put_into_captions_is_not_missed_in_them():
+    bare = prompt(caption="other, words")
+    assert "tag_missing" not in told(survey(change=bare, settings=Settings(tag="new24")))
+    assert "tag_missing" not in told(survey(change=lambda one: song(tag="new24")(bare(one))))
+
+
+def test_the_tags_of_single_songs_are_looked_at():
+    assert "'Jazz!'" in told(survey(change=song(tag="Jazz!"), settings=Settings(tag="myjazz24")))["tag"]
 
 
 def test_a_tag_within_another_word_is_not_held():

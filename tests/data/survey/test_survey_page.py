@@ -1,12 +1,11 @@
 """The page and the JSON of a survey: what they hold, and how they fit a terminal."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
-from surveys import GOOD_AUDIO, audio, prompt, row, survey
+from surveys import GOOD_AUDIO, audio, named, prompt, row, survey
 
 from acetrain.data.faults import Fault
 from acetrain.data.survey.collect import Row, Survey
@@ -17,12 +16,10 @@ from acetrain.data.survey.table import COLUMNS, length, lyrics, page
 HARD = Survey(
     [
         prompt(caption="a [bold]caption[/bold]\nin two lines,\x1b[31m and more " * 9)(row(0)),
-        replace(row(1), name="an album/disc 1/" + "a very long title " * 5 + "end.flac"),
-        prompt(caption="바다의 노래, 잔잔한 파도" * 4)(
-            replace(row(2), name="노래/바다의 노래, 제1장 그리고 그 다음.wav")
-        ),
+        named("an album/disc 1/" + "a very long title " * 5 + "end.flac")(row(1)),
+        prompt(caption="바다의 노래, 잔잔한 파도" * 4)(named("노래/바다의 노래, 제1장 그리고 그 다음.wav")(row(2))),
         Row("[x].wav", None, GOOD_AUDIO, ("no caption", "bpm: must be a number from 30 to 300, got 400")),
-        Row("broken.mp3", row(4).prompt, None, ("cannot be decoded (" + "because " * 20 + ")",)),
+        Row("broken.mp3", row(4).song, None, ("cannot be decoded (" + "because " * 20 + ")",)),
         audio(seconds=10.0, loudness=-30.0, mono=True, clipped_peaks=99)(row(5)),
     ],
     warnings=[Fault("00.wav", "bpm of the CSV won over bpm of 00.json")],
@@ -96,7 +93,7 @@ def test_lyrics_count_what_is_sung():
 
 def test_the_document_holds_every_file_with_types_that_stay():
     found = json.loads(json.dumps(document("songs", HARD, advise(HARD))))
-    assert set(found) == {"version", "songs", "totals", "files", "faults", "warnings", "advice"}
+    assert set(found) == {"version", "songs", "totals", "settings", "files", "faults", "warnings", "advice"}
     assert (found["version"], found["songs"]) == (VERSION, "songs") == (1, "songs")
     assert found["totals"] == {
         "files": 6,
@@ -109,9 +106,21 @@ def test_the_document_holds_every_file_with_types_that_stay():
         "with_key": 4,
     }
     for file in found["files"]:
-        assert set(file) == {"file", "prompt", "audio", "faults", "flags"}
+        assert set(file) == {"file", "text", "audio", "faults", "flags"}
     good, fault, broken = found["files"][1], found["files"][3], found["files"][4]
-    assert {"caption", "lyrics", "bpm", "keyscale", "timesignature", "language"} <= set(good["prompt"])
+    assert found["settings"]["tag_position"] == "prepend"
+    assert set(good["text"]) == {
+        "caption",
+        "lyrics",
+        "bpm",
+        "keyscale",
+        "timesignature",
+        "language",
+        "genre",
+        "tag",
+        "override",
+        "repeat",
+    }
     assert set(good["audio"]) == {
         "seconds",
         "sample_rate",
@@ -122,7 +131,7 @@ def test_the_document_holds_every_file_with_types_that_stay():
         "loudness",
         "sha256",
     }
-    assert (fault["prompt"], broken["audio"]) == (None, None)
+    assert (fault["text"], broken["audio"]) == (None, None)
     assert {(one["file"], one["what"]) for one in found["faults"]} >= {("[x].wav", "no caption")}
     assert found["warnings"] == [{"file": "00.wav", "what": "bpm of the CSV won over bpm of 00.json"}]
     assert all(set(one) == {"rule", "what", "songs"} for one in found["advice"])
@@ -130,5 +139,5 @@ def test_the_document_holds_every_file_with_types_that_stay():
 
 def test_what_is_unknown_is_null():
     found = document("songs", survey(change=prompt(bpm=None, keyscale="", timesignature="")), [])
-    first = found["files"][0]["prompt"]
+    first = found["files"][0]["text"]
     assert (first["bpm"], first["keyscale"], first["timesignature"]) == (None, None, None)

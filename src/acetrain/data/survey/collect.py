@@ -1,14 +1,15 @@
 """Every song of a scan with its text, its audio and its faults."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from acetrain.data.faults import Fault
 from acetrain.data.prompt import INSTRUMENTAL, Prompt
-from acetrain.data.songs import Scan
+from acetrain.data.songs import Scan, Song
 from acetrain.data.survey.measure import Measurement, measure
+from acetrain.data.wording import Settings
 from acetrain.errors import Refused
 
 SHORTEST = 0.08
@@ -20,8 +21,8 @@ class Row:
     """A file that was found."""
 
     name: str
-    prompt: Prompt | None
-    """None where its text is at fault."""
+    song: Song | None
+    """What its text says; None where that is at fault."""
     audio: Measurement | None
     """None where its audio is at fault."""
     faults: tuple[str, ...]
@@ -31,14 +32,21 @@ class Row:
 class Usable:
     """A song without a fault."""
 
-    name: str
-    prompt: Prompt
+    song: Song
     audio: Measurement
+
+    @property
+    def name(self) -> str:
+        return self.song.name
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.song.prompt
 
     @property
     def sung(self) -> bool:
         """Whether it has lyrics."""
-        return self.prompt.lyrics.strip().lower() != INSTRUMENTAL.lower()
+        return self.prompt.lyrics != INSTRUMENTAL
 
 
 @dataclass(frozen=True)
@@ -47,15 +55,13 @@ class Survey:
 
     rows: Sequence[Row]
     warnings: Sequence[Fault] = ()
-    tag: str = ""
-    """The activation tag that training puts into captions; empty for none."""
+    settings: Settings = field(default_factory=Settings)
+    """How training words the songs: activation tag, genres."""
     songs: list[Usable] = field(init=False, default_factory=list)
     """The rows without a fault."""
 
     def __post_init__(self) -> None:
-        self.songs.extend(
-            Usable(row.name, row.prompt, row.audio) for row in self.rows if row.prompt and row.audio and not row.faults
-        )
+        self.songs.extend(Usable(row.song, row.audio) for row in self.rows if row.song and row.audio and not row.faults)
 
     @property
     def faulty(self) -> list[Row]:
@@ -68,27 +74,31 @@ class Survey:
         return sum(song.audio.seconds for song in self.songs)
 
 
-def survey(found: Scan, workers: int, advance: Callable[[], None], tag: str = "") -> Survey:
+def survey(found: Scan, workers: int, advance: Callable[[], None]) -> Survey:
     """Decode every song of a scan once, `workers` at a time; `advance` is told of each."""
-    prompts = {song.name: song.prompt for song in found.songs}
+    songs = {song.name: song for song in found.songs}
     files = [(song.name, song.audio) for song in found.songs] + found.unfit
     faults: dict[str, list[str]] = {name: [] for name, _ in files}
     for fault in found.faults:
         faults.setdefault(fault.file, []).append(fault.what)
     heard: dict[str, Measurement] = {}
+    for name, outcome in zip((name for name, _ in files), _all_measured(files, workers), strict=True):
+        if isinstance(outcome, Measurement):
+            heard[name] = outcome
+        else:
+            faults[name].append(outcome)
+        advance()
+    rows = [Row(name, songs.get(name), heard.get(name), tuple(faults[name])) for name in sorted(faults)]
+    return Survey(rows, sorted(found.warnings, key=lambda warning: warning.file), found.settings)
+
+
+def _all_measured(files: Sequence[tuple[str, Path]], workers: int) -> Iterator[Measurement | str]:
+    """What came of each file, in order; those that are not begun are left where the caller stops."""
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for (name, _), outcome in zip(files, pool.map(_measured, [file for _, file in files]), strict=True):
-                if isinstance(outcome, Measurement):
-                    heard[name] = outcome
-                else:
-                    faults[name].append(outcome)
-                advance()
-        except BaseException:
+            yield from pool.map(_measured, [file for _, file in files])
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
-    rows = [Row(name, prompts.get(name), heard.get(name), tuple(faults[name])) for name in sorted(faults)]
-    return Survey(rows, warnings=(), tag=tag)
 
 
 def _measured(file: Path) -> Measurement | str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from acetrain.data.songs import Song
 from acetrain.data.survey.collect import Row, Survey, Usable
 from acetrain.data.survey.rules import Advice, flags
 
@@ -18,6 +19,7 @@ def document(source: str, found: Survey, advice: Sequence[Advice]) -> dict[str, 
         "version": VERSION,
         "songs": source,
         "totals": totals(found),
+        "settings": {**asdict(found.settings), "tag_position": found.settings.tag_position.name},
         "files": [_file(row, usable.get(row.name)) for row in found.rows],
         "faults": [{"file": row.name, "what": what} for row in found.faulty for what in row.faults],
         "warnings": [asdict(warning) for warning in found.warnings],
@@ -40,8 +42,16 @@ def totals(found: Survey) -> dict[str, float]:
     }
 
 
-def _file(row: Row, song: Usable | None) -> dict[str, Any]:
-    text = {key: value or None for key, value in asdict(row.prompt).items()} if row.prompt else None
+def _file(row: Row, usable: Usable | None) -> dict[str, Any]:
     audio = asdict(row.audio) if row.audio else None
-    flagged = flags(song) if song else []
-    return {"file": row.name, "prompt": text, "audio": audio, "faults": list(row.faults), "flags": flagged}
+    flagged = flags(usable) if usable else []
+    return {"file": row.name, "text": _text(row.song), "audio": audio, "faults": list(row.faults), "flags": flagged}
+
+
+def _text(song: Song | None) -> dict[str, Any] | None:
+    """What the files beside a song say, before an activation tag or a genre changes it."""
+    if song is None:
+        return None
+    prompt = {key: value or None for key, value in asdict(song.prompt).items()}
+    override = song.override.name if song.override else None
+    return {**prompt, "genre": song.genre or None, "tag": song.tag or None, "override": override, "repeat": song.repeat}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from acetrain.data import audio
-from acetrain.data.audio import Samples
+from acetrain.data.decoding import Samples
 from acetrain.data.survey.loudness import Loudness
 
 FULL_SCALE = 0.999

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from acetrain.data.survey import tags
 from acetrain.data.survey.collect import Survey, Usable
+from acetrain.data.wording import TagPosition
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,33 @@ def _duplicates(found: Survey, most: float) -> Advice | None:
 
 
 def _bad_tag(found: Survey, longest: float) -> Advice | None:
-    wrong = list(tags.complaints(found.tag, int(longest))) if found.tag else []
-    what = f"the activation tag {found.tag!r} {' and '.join(wrong)}; good ones are made up, short, lower-case: myjazz24"
-    return Advice("tag", what) if wrong else None
+    used = sorted({song.song.tag or found.settings.tag for song in found.songs} - {""})
+    wrong = {tag: list(tags.complaints(tag, int(longest))) for tag in used}
+    said = "; ".join(f"the activation tag {tag!r} {' and '.join(what)}" for tag, what in wrong.items() if what)
+    return Advice("tag", f"{said}; good ones are made up, short and lower-case: myjazz24") if said else None
 
 
 def _tag_missing(found: Survey, share: float) -> Advice | None:
-    tag = found.tag or tags.implied([song.prompt for song in found.songs], share)
-    lacking = tuple(song.name for song in found.songs if tag and not tags.held(tag, song.prompt.caption))
-    whose = "the activation tag" if found.tag else "the word that the other captions start with"
-    what = f"no {tag!r} in the caption, {whose}: {_share(lacking, found)}"
+    """Where no tag is put into the captions, and most hold one by themselves."""
+    tag = "" if found.settings.tag else tags.implied([song.prompt for song in found.songs], share)
+    lacking = tuple(
+        song.name for song in found.songs if tag and not song.song.tag and not tags.held(tag, song.prompt.caption)
+    )
+    what = f"no {tag!r}, the word that the other captions start with: {_share(lacking, found)}"
     return Advice("tag_missing", what, lacking) if lacking else None
+
+
+def _tag_replaces(found: Survey, most: float) -> Advice | None:
+    replaces = found.settings.tag_position is TagPosition.replace
+    tagged = tuple(song.name for song in found.songs if song.song.tag or found.settings.tag)
+    what = f"a tag alone, in place of the caption: {_share(tagged, found)}; prompts.tag_position=prepend keeps both"
+    return Advice("tag_replaces", what, tagged) if replaces and len(tagged) > most else None
+
+
+def _genres(found: Survey, most: float) -> Advice | None:
+    ratio = found.settings.genre_ratio
+    what = f"{ratio:g} % of the songs are described by their genre alone; a caption says more (prompts.genre_ratio=0)"
+    return Advice("genre_ratio", what) if ratio > most else None
 
 
 def _epochs(found: Survey, fewest: float) -> Advice | None:
@@ -172,6 +189,8 @@ RULES: tuple[SongRule | SetRule, ...] = (
     SetRule("duplicates", 1, _duplicates),
     SetRule("tag", 16, _bad_tag),
     SetRule("tag_missing", 0.8, _tag_missing),
+    SetRule("tag_replaces", 0, _tag_replaces),
+    SetRule("genre_ratio", 0, _genres),
     SetRule("epochs", 1, _epochs),
     SetRule("rank", 1, _rank),
 )

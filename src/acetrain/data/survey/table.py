@@ -74,7 +74,7 @@ def _tail(name: Text, width: int) -> Text:
 
 
 def _cells(row: Row, song: Usable | None) -> Iterable[Text]:
-    prompt, audio = row.prompt, row.audio
+    prompt, audio = row.song and row.song.prompt, row.audio
     yield _text(row.name)
     yield _text(length(audio.seconds) if audio else _UNKNOWN)
     yield _text(prompt.caption if prompt else _UNKNOWN)
