@@ -67,7 +67,7 @@ def tiny_cache(tmp_path_factory, songs_folder, tiny, fp32) -> Path:
     from acetrain.training.trainer import Accelerator
 
     cache = tmp_path_factory.mktemp("cached") / "cache"
-    job = Preprocess(str(songs_folder), str(cache), 0, OnError.stop, Accelerator.cpu, tiny, fp32, AS_WRITTEN)
+    job = Preprocess(str(songs_folder), str(cache), 0, None, OnError.stop, Accelerator.cpu, tiny, fp32, AS_WRITTEN)
     job.check()
     job.run()
     return cache

@@ -56,6 +56,7 @@ def test_the_digest_covers_songs_and_encoding_but_not_the_memory_of_files(tiny_c
     ]
     others = [replace(cache, songs=tuple(rest))]
     others += [replace(cache, songs=(replace(first, **{key: "0"}), *rest)) for key in ("audio", "text", "name")]
+    others += [replace(cache, songs=(replace(first, **change), *rest)) for change in ({"repeat": 2}, {"crop": 1.0})]
     others += [
         replace(cache, fingerprint=replace(cache.fingerprint, **{key: value}))
         for key, value in {"weights": "0", "template": "0", "timbre": "x", "seed": 1, "precision": "bf16"}.items()
@@ -74,7 +75,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda index: index.update(format=2), "has format 2, this version reads 1"),
+        (lambda index: index.update(format=1), "has format 1, this version reads 2"),
         (lambda index: index.pop("songs"), "is not the index of a cache"),
         (lambda index: index.update(songs=[]), "holds no song"),
         (lambda index: index["songs"][0].pop("frames"), "fields frames do not match"),

@@ -21,6 +21,24 @@ def test_every_song_comes_exactly_repeats_times_an_epoch(songs_per_step: int, re
         assert len(plan.epoch(epoch)) == plan.steps_per_epoch
 
 
+@pytest.mark.parametrize("songs_per_step", [1, 4, 60])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_a_song_comes_its_own_repeat_times_as_often(songs_per_step: int, repeats: int) -> None:
+    own = tuple(1 + index % 3 * index % 7 for index in range(len(LENGTHS)))
+    plan = Plan(LENGTHS, songs_per_step, repeats, 5, own)
+    for epoch in range(2):
+        visits = [visit for step in plan.epoch(epoch) for visit in step]
+        assert Counter(visit.song for visit in visits) == {song: repeats * count for song, count in enumerate(own)}
+        assert len(set(visits)) == len(visits)
+        assert {visit.repeat for visit in visits if visit.song == 5} == set(range(repeats * own[5]))
+        assert len(plan.epoch(epoch)) == plan.steps_per_epoch
+    assert sum(own) > len(own) and plan.digest() != Plan(LENGTHS, songs_per_step, repeats, 5).digest()
+
+
+def test_repeats_of_one_are_no_repeats() -> None:
+    assert Plan(LENGTHS, 4, 3, 0, (1,) * len(LENGTHS)).epoch(2) == Plan(LENGTHS, 4, 3, 0).epoch(2)
+
+
 def test_steps_hold_songs_of_similar_length() -> None:
     plan = Plan(LENGTHS, 8, 1, seed=0)
     spreads = [

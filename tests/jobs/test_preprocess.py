@@ -28,7 +28,6 @@ from acetrain.jobs.preprocess import OnError, Preprocess
 from acetrain.training.precision import Format, Precision
 from acetrain.training.trainer import Accelerator
 
-
 AS_WRITTEN = Prompts("", None, None, None, False)
 
 
@@ -36,7 +35,7 @@ AS_WRITTEN = Prompts("", None, None, None, False)
 def job(tmp_path: Path, songs_folder: Path, tiny: Tiny, fp32: Precision) -> Preprocess:
     """Preprocess the shared songs into a new cache."""
     return Preprocess(
-        str(songs_folder), str(tmp_path / "cache"), 0, OnError.stop, Accelerator.cpu, tiny, fp32, AS_WRITTEN
+        str(songs_folder), str(tmp_path / "cache"), 0, None, OnError.stop, Accelerator.cpu, tiny, fp32, AS_WRITTEN
     )
 
 
@@ -286,7 +285,7 @@ from acetrain.training.precision import Format, Precision
 from acetrain.training.trainer import Accelerator
 
 model, precision = Tiny("tiny", "", 4, 1.0, 1.0), Precision(Format.fp32, Format.fp32)
-Preprocess(sys.argv[1], sys.argv[2], 0, OnError.stop, Accelerator.cpu, model, precision,
+Preprocess(sys.argv[1], sys.argv[2], 0, None, OnError.stop, Accelerator.cpu, model, precision,
     Prompts("", None, None, None, False)).run()
 """
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "index.json"
 SONGS = "songs"
 
@@ -42,7 +42,21 @@ class CachedSong:
     audio: str
     """SHA-256 of the audio file."""
     text: str
-    """SHA-256 of caption, lyrics and metadata."""
+    """SHA-256 of caption, lyrics and metadata, as they were encoded."""
+    crop: float = 0.0
+    """Seconds that the audio was cropped to; 0 where it is whole."""
+    repeat: int = 1
+    """Visits in a pass over the songs. It stands in the index alone: another one encodes nothing again."""
+
+    def record(self) -> dict[str, Any]:
+        """What the song's own file says of it."""
+        return {key: value for key, value in asdict(self).items() if key != "repeat"}
+
+    def is_cropped_to(self, crop: float | None, frame_rate: float) -> bool:
+        """Whether encoding it with this limit, in seconds, or None for none, gives what there is."""
+        if self.crop:
+            return crop == self.crop
+        return crop is None or crop * frame_rate >= self.frames + 1
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,7 @@ class Cache:
             record = read_record(file)
             if record is None:
                 raise Refused(f"cache: {file} is cut short or not a song's ({_AGAIN})")
-            if record != asdict(song) | {"encoding": encoding}:
+            if record != song.record() | {"encoding": encoding}:
                 raise Refused(f"cache: {file} is not as its index says ({_AGAIN})")
         if not songs:
             raise Refused(f"cache: {folder} holds no song")

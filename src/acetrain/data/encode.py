@@ -1,6 +1,7 @@
 """One pass over songs each: checking their audio, and encoding them into a cache."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from acetrain.data import audio
 from acetrain.data.cache import CachedSong
 from acetrain.data.faults import Fault
 from acetrain.data.songs import Scan, Song
-from acetrain.data.store import Store, path_of
+from acetrain.data.store import Store, path_of, was_decoded
 from acetrain.errors import Refused
 from acetrain.keyed import generator
 
@@ -23,19 +24,34 @@ class Checked(NamedTuple):
     sha256: str
 
 
-def check_audio(found: Scan, shortest: float, advance: Callable[[], None]) -> tuple[list[Checked], list[Fault]]:
-    """Decode every song once: those that can be used, and all that is wrong with the others; `shortest` in seconds."""
+def check_audio(
+    found: Scan, shortest: float, cache: Path, crop: float | None, advance: Callable[[], None]
+) -> tuple[list[Checked], list[Fault]]:
+    """The songs that can be used, and all that is wrong with the others.
+
+    Every song is decoded once, up to `crop` seconds, but for those that `cache` holds, of the same audio; `shortest`
+    in seconds.
+    """
     songs = {song.name: song for song in found.songs}
     checked, faults = [], list(found.faults)
     for name, file in [(song.name, song.audio) for song in found.songs] + found.unfit:
         try:
-            sha256 = audio.inspect(file, shortest).sha256
+            sha256 = _fit(name, file, shortest, cache, crop)
             if name in songs:
                 checked.append(Checked(songs[name], sha256))
         except Refused as refusal:
             faults.append(Fault(name, str(refusal)))
         advance()
     return checked, faults
+
+
+def _fit(name: str, file: Path, shortest: float, cache: Path, crop: float | None) -> str:
+    """SHA-256 of a song that can be used. Raises `Refused` for any other."""
+    if (cache / path_of(name)).exists():
+        sha256 = audio.sha256_of(file)
+        if was_decoded(cache, name, sha256, crop):
+            return sha256
+    return audio.inspect(file, shortest, crop=crop).sha256
 
 
 class Encoded(NamedTuple):
@@ -49,13 +65,17 @@ class Encoded(NamedTuple):
 
 
 def encode_songs(
-    pipeline: AceStepPipeline, songs: Sequence[Checked], store: Store, advance: Callable[[], None]
+    pipeline: AceStepPipeline,
+    songs: Sequence[Checked],
+    store: Store,
+    crop: float | None,
+    advance: Callable[[], None],
 ) -> Encoded:
-    """Encode songs into the cache one by one; each file is written as soon as it is ready."""
+    """Encode songs, up to `crop` seconds, into the cache one by one; each file is written as soon as it is ready."""
     encoded = Encoded([], [], [])
     for checked in songs:
         try:
-            song = _encode(pipeline, checked, store)
+            song = _encode(pipeline, checked, store, crop)
         except Refused as refusal:
             encoded.faults.append(Fault(checked.song.name, str(refusal)))
         else:
@@ -66,9 +86,9 @@ def encode_songs(
     return encoded
 
 
-def _encode(pipeline: AceStepPipeline, checked: Checked, store: Store) -> CachedSong:
+def _encode(pipeline: AceStepPipeline, checked: Checked, store: Store, crop: float | None) -> CachedSong:
     song, fingerprint = checked.song, store.fingerprint
-    samples = torch.from_numpy(audio.read(song.audio, fingerprint.sample_rate))
+    samples = torch.from_numpy(audio.read(song.audio, fingerprint.sample_rate, crop))
     latents = encode_latents(pipeline.vae, samples, generator(fingerprint.seed, "posterior", song.name))
     seconds = len(latents) / fingerprint.frame_rate
     condition = encode_condition(pipeline, song.prompt, seconds)
@@ -83,6 +103,8 @@ def _encode(pipeline: AceStepPipeline, checked: Checked, store: Store) -> Cached
         seconds=seconds,
         audio=checked.sha256,
         text=song.prompt.digest(),
+        crop=crop if crop is not None and samples.shape[1] >= round(crop * fingerprint.sample_rate) else 0.0,
+        repeat=song.repeat,
     )
     store.add(row, latents, condition)
     return row

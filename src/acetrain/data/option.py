@@ -22,7 +22,7 @@ class Data:
     validation: float
     """Share of the songs held out for validation, in [0, 1); at least one from 5 songs on, none below."""
     repeats: int
-    """How often each song comes in an epoch."""
+    """How often each song comes in an epoch; a song with a repeat of its own comes that many times as often."""
     workers: int
     """Loader processes; 0 reads in the training process."""
 

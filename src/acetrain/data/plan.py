@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from acetrain.keyed import seed_of
 
@@ -29,17 +29,24 @@ class Visit:
 
 @dataclass(frozen=True)
 class Plan:
-    """An endless sequence of optimizer steps; in every epoch each song comes exactly `repeats` times."""
+    """An endless sequence of optimizer steps; in every epoch each song comes exactly `repeats` times its own repeat."""
 
     lengths: tuple[int, ...]
     """Frames of each song."""
     songs_per_step: int
     repeats: int
     seed: int
+    own_repeats: tuple[int, ...] = ()
+    """Factor of each song; empty where all are 1."""
+
+    @cached_property
+    def visits_per_epoch(self) -> tuple[int, ...]:
+        """How often each song comes in an epoch."""
+        return tuple(self.repeats * own for own in self.own_repeats or (1,) * len(self.lengths))
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.lengths) * self.repeats / self.songs_per_step)
+        return math.ceil(sum(self.visits_per_epoch) / self.songs_per_step)
 
     def step(self, index: int) -> tuple[Visit, ...]:
         """The songs of optimizer step `index`, counted from 0 over all epochs."""
@@ -61,7 +68,7 @@ class Plan:
 @lru_cache(maxsize=4)
 def _epoch(plan: Plan, epoch: int) -> tuple[tuple[Visit, ...], ...]:
     draw = random.Random(seed_of(plan.seed, "plan", epoch))
-    visits = [Visit(epoch, song, repeat) for song in range(len(plan.lengths)) for repeat in range(plan.repeats)]
+    visits = [Visit(epoch, song, repeat) for song, count in enumerate(plan.visits_per_epoch) for repeat in range(count)]
     keys = {visit: math.log(plan.lengths[visit.song]) + draw.gauss(0, JITTER) for visit in visits}
     visits.sort(key=keys.__getitem__)
     sizes = _sizes(len(visits), plan.songs_per_step)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from acetrain import atomic
 from acetrain.data.cache import FORMAT, INDEX, SONGS, CachedSong, Fingerprint, parse_row, read_index, read_record
@@ -44,16 +44,14 @@ class Store:
                     "choose another folder, or delete this one"
                 )
 
-    def find(self, name: str, audio: str, text: str) -> CachedSong | None:
-        """The song as it is stored, or None where it is not, or not whole, or of other audio or text."""
-        record = read_record(self.folder / path_of(name))
-        if record is None or record.pop("encoding", None) != self.fingerprint.digest():
+    def find(self, name: str, audio: str, text: str, crop: float | None = None) -> CachedSong | None:
+        """The song as it is stored, or None where it is not, or not whole, or of other audio, text or length."""
+        found = stored(self.folder, name)
+        if found is None or found.encoding != self.fingerprint.digest():
             return None
-        try:
-            song = parse_row(CachedSong, record)
-        except ValueError:
-            return None
-        return song if (song.name, song.audio, song.text) == (name, audio, text) else None
+        song = found.song
+        as_asked = (song.name, song.audio, song.text) == (name, audio, text)
+        return song if as_asked and song.is_cropped_to(crop, self.fingerprint.frame_rate) else None
 
     def add(
         self, song: CachedSong, latents: "Float[Tensor, 'frame channel']", condition: "Float[Tensor, 'token width']"
@@ -65,7 +63,7 @@ class Store:
         file.parent.mkdir(parents=True, exist_ok=True)
         for left_by_a_kill in file.parent.glob(f".{file.name}.*"):
             left_by_a_kill.unlink(missing_ok=True)
-        record = json.dumps(asdict(song) | {"encoding": self.fingerprint.digest()})
+        record = json.dumps(song.record() | {"encoding": self.fingerprint.digest()})
         atomic.write_bytes(file, save({"latents": latents, "condition": condition}, metadata={"record": record}))
 
     def finish(self, songs: Sequence[CachedSong]) -> None:
@@ -76,6 +74,32 @@ class Store:
             "songs": [asdict(song) for song in sorted(songs, key=lambda song: song.name)],
         }
         atomic.write_text(self.folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+
+
+class Stored(NamedTuple):
+    """A song's file, whole."""
+
+    song: CachedSong
+    encoding: str
+    """Digest of the fingerprint it was encoded with."""
+
+
+def stored(folder: Path, name: str) -> Stored | None:
+    """What a cache's folder holds of a song, or None where that is nothing, or not whole."""
+    record = read_record(folder / path_of(name)) or {}
+    encoding = record.pop("encoding", None)
+    try:
+        return Stored(parse_row(CachedSong, record | {"repeat": 1}), encoding)
+    except ValueError:
+        return None
+
+
+def was_decoded(folder: Path, name: str, audio: str, crop: float | None) -> bool:
+    """Whether a song of this name and audio was decoded and found fit before, up to `crop` seconds or to its end."""
+    found = stored(folder, name)
+    if found is None or (found.song.name, found.song.audio) != (name, audio):
+        return False
+    return not found.song.crop or (crop is not None and crop <= found.song.crop)
 
 
 def path_of(name: str) -> str:

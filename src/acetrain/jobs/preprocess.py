@@ -3,7 +3,7 @@
 import math
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from acetrain.acestep.model import Model
 from acetrain.acestep.weights import Stamp, hash_weights, stamps
 from acetrain.data.cache import INDEX, CachedSong, Fingerprint, read_index
 from acetrain.data.faults import Fault, report
+from acetrain.data.formats import LONGEST
 from acetrain.data.prompts import Prompts
 from acetrain.data.songs import Scan, scan
 from acetrain.data.store import Store
@@ -41,6 +42,8 @@ class Preprocess:
     """Folder to write to; songs that it already holds are not encoded again."""
     seed: int
     """Seed of the noise with which latents are drawn from the autoencoder's posterior."""
+    max_duration: float | None
+    """Seconds of each song that are used, from its start, at most 600; null uses all of it."""
     on_error: OnError
     """What songs that cannot be used lead to: stop encodes none, skip leaves them out; either names them all."""
     accelerator: Accelerator
@@ -52,6 +55,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         require(bool(self.songs), "songs", "a folder or a dataset.json", self.songs)
         require(bool(self.cache), "cache", "a folder", self.cache)
+        longest = self.max_duration
+        rule = f"above 0 and at most {LONGEST}, or null"
+        require(longest is None or 0 < longest <= LONGEST, "max_duration", rule, longest)
 
     def check(self) -> None:
         """Whether there are songs and a place for the cache; opens no audio and creates nothing."""
@@ -63,9 +69,14 @@ class Preprocess:
         checked, faults = self._checked_songs()
         store = Store(Path(self.cache), self._fingerprint())
         store.check()
-        found = {song.name: store.find(song.name, sha256, song.prompt.digest()) for song, sha256 in checked}
-        done = [song for song in found.values() if song]
-        new = self._encode(store, [item for item in checked if not found[item.song.name]])
+        done, missing = [], []
+        for item in checked:
+            song = store.find(item.song.name, item.sha256, item.song.prompt.digest(), self.max_duration)
+            if song:
+                done.append(replace(song, repeat=item.song.repeat))
+            else:
+                missing.append(item)
+        new = self._encode(store, missing)
         if not done + new:
             raise Failed(f"songs: none in {self.songs} could be encoded")
         store.finish(done + new)
@@ -85,8 +96,9 @@ class Preprocess:
             print(f"warning:{line}", file=sys.stderr)
         vae = self.model.config("vae")
         frame = math.prod(vae["downsampling_ratios"]) / vae["sampling_rate"]
+        shortest = frame * self.model.config("transformer")["patch_size"]
         with counted("checking", len(found.songs) + len(found.unfit)) as advance:
-            checked, faults = check_audio(found, frame * self.model.config("transformer")["patch_size"], advance)
+            checked, faults = check_audio(found, shortest, Path(self.cache), self.max_duration, advance)
         if faults and (self.on_error is OnError.stop or not checked):
             raise Refused(self._told(faults))
         return checked, faults
@@ -134,7 +146,7 @@ class Preprocess:
 
         pipeline = load_encoders(self.model, self.precision.base.dtype, device_of(self.accelerator))
         with counted("encoding", len(songs)) as advance:
-            encoded = encode_songs(pipeline, songs, store, advance)
+            encoded = encode_songs(pipeline, songs, store, self.max_duration, advance)
         for line in report(encoded.notes):
             print(f"warning, cut off:{line}", file=sys.stderr)
         if encoded.faults and self.on_error is OnError.stop:

@@ -119,8 +119,8 @@ class Train:
     @cached_property
     def plan(self) -> Plan:
         """Which songs make up each optimizer step."""
-        lengths = tuple(song.frames for song in self.split[0])
-        return Plan(lengths, self.songs_per_step, self.data.repeats, self.seed)
+        lengths, repeats = zip(*((song.frames, song.repeat) for song in self.split[0]), strict=True)
+        return Plan(lengths, self.songs_per_step, self.data.repeats, self.seed, repeats)
 
     @property
     def total_steps(self) -> int:
