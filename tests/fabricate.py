@@ -9,7 +9,7 @@ import torch
 
 from acetrain.acestep.conditions import template_digest
 from acetrain.acestep.load import Base, load_base
-from acetrain.acestep.model import Tiny
+from acetrain.acestep.model import Model, Tiny
 from acetrain.acestep.names import linear_layers
 from acetrain.acestep.weights import hash_weights, stamps
 from acetrain.adapters.adapter import LoRA
@@ -61,16 +61,20 @@ def module(loaded: Base, condition_dropout: float = 0.15, total_steps: int = 10)
 
 
 def cache(
-    folder: Path, songs: int, loudness: Mapping[int, float] = MappingProxyType({}), template: str = template_digest()
+    folder: Path,
+    songs: int,
+    loudness: Mapping[int, float] = MappingProxyType({}),
+    template: str = template_digest(),
+    model: Model = MODEL,
 ) -> Path:
-    """Write a cache of `songs` random songs, 100 to 220 frames each, as if encoded by the tiny base.
+    """Write a cache of `songs` random songs, 100 to 220 frames each, as if encoded by `model`, which has tiny's shapes.
 
     `loudness` multiplies the latents of single songs; `template` is the digest of the prompt template.
     """
     fingerprint = Fingerprint(
-        variant="tiny",
-        weights=hash_weights(MODEL.checkpoint),
-        weights_files=stamps(MODEL.checkpoint),
+        variant=model.name,
+        weights=hash_weights(model.checkpoint),
+        weights_files=stamps(model.checkpoint),
         template=template,
         timbre="silence",
         precision="fp32",

@@ -32,6 +32,9 @@ from acetrain.acestep.model import Model
 from acetrain.acestep.timbre import pool_token
 from acetrain.errors import Refused
 
+_MERGED = ("vocab.json", "merges.txt")
+"""The files of a tokenizer without a `tokenizer.json`; transformers makes an empty one where both are missing."""
+NULL = "null_condition_emb"
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -49,15 +52,23 @@ class Base:
 def load_base(model: Model, dtype: torch.dtype) -> Base:
     """The frozen DiT in `dtype` on the CPU, with the null condition and the silence latent in fp32; no other weight is
     read."""
-    checkpoint = model.checkpoint
-    dit = load_component(checkpoint, MaskedDiT, "transformer", dtype, "cpu")
+    dit = load_component(model.checkpoint, MaskedDiT, "transformer", dtype, "cpu")
+    return Base(dit, *_constants(model.checkpoint))
+
+
+def check_base(model: Model) -> None:
+    """Raise `Refused` where `load_base` would, before a weight of the DiT is read."""
+    empty_component(model.checkpoint, MaskedDiT, "transformer")
+    _constants(model.checkpoint)
+
+
+def _constants(checkpoint: Checkpoint) -> tuple[Float[Tensor, " width"], Float[Tensor, "frame channel"]]:
+    """Null condition and latents of silence, fp32."""
     slots = checkpoint.tensors("condition_encoder")
-    constants = {name: slots[name] for name in ("null_condition_emb", SILENCE) if name in slots}
-    loaded = _read(constants, torch.float32, "cpu")
-    if "null_condition_emb" not in loaded:
-        raise Refused(f"model: {checkpoint.folder} lacks null_condition_emb, the condition of dropped prompts")
-    silence = _silence(checkpoint, loaded).float()
-    return Base(dit, loaded["null_condition_emb"].flatten().clone(), silence[0].clone())
+    loaded = _read({name: slots[name] for name in (NULL, SILENCE) if name in slots}, torch.float32, "cpu")
+    if NULL not in loaded:
+        raise Refused(f"model: {checkpoint.folder} lacks {NULL!r}, the condition of dropped prompts")
+    return loaded[NULL].flatten().clone(), _silence(checkpoint, loaded).float()[0].clone()
 
 
 def load_component(
@@ -177,15 +188,15 @@ def load_text(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device |
     """Text encoder and tokenizer, by transformers' own loading; no code of the checkpoint is run."""
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    folder = checkpoint.folder_of("text_encoder")
+    folder, words = checkpoint.folder_of("text_encoder"), checkpoint.folder_of("tokenizer")
+    if not (words / "tokenizer.json").is_file() and not all((words / name).is_file() for name in _MERGED):
+        raise Refused(f"model: {words} holds no tokenizer: neither tokenizer.json nor {' with '.join(_MERGED)}")
     checkpoint.tensors("text_encoder")
     try:
         encoder, report = transformers.AutoModel.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            checkpoint.folder_of("tokenizer"), trust_remote_code=False
-        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(words, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise Refused(f"model: {folder} cannot be loaded as a text encoder ({str(error).splitlines()[0]})") from error
     missing = sorted(report["missing_keys"])

@@ -146,6 +146,7 @@ class Train:
     def run(self) -> None:
         """Train until the last step or a signal; what the folder already holds is not trained again."""
         from acetrain.acestep.conditions import template_digest
+        from acetrain.acestep.load import check_base
         from acetrain.training import checkpoint
         from acetrain.training.device import check_devices
         from acetrain.training.replicas import first_rank
@@ -160,6 +161,7 @@ class Train:
             return
         check_devices(self.trainer.accelerator, self.trainer.devices)
         if first_rank():
+            check_base(self.model)
             self.folder.claim(repeatable(self))
             self._announce(None if newest is None else checkpoint.step_of(newest))
         module, keeper = self._assemble()
