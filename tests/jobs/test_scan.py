@@ -24,6 +24,7 @@ BAD: list[tuple[str, str]] = [
     ("scan songs=tones output=folder.json", r"output: must be a file, not a folder, got 'folder.json'"),
     ("scan songs=tones prompts.genre_ratio=101", r"prompts.genre_ratio: must be from 0 to 100"),
     ("scan songs=tones prompts=as_writen", r"prompts: there is no option 'as_writen'; nearest: as_written"),
+    ("scan songs=tones max_duration=601", r"max_duration: must be above 0 and at most 600, or null, got 601.0"),
     ("scan songs=tones workers=0", r"workers: must be at least 1, got 0"),
     ("scan songs=tones json=maybe", r"json: must be true or false, got 'maybe'"),
     ("scan songs=tones --json=yes", r"--json=yes: there is no such flag"),
@@ -67,7 +68,7 @@ def test_a_fault_ends_with_one_after_all_is_told(folder, capsys):
     (folder / "tones/zero.wav").write_bytes(b"")
     assert main(["scan", "songs=tones"]) == 1
     printed = capsys.readouterr()
-    assert "problems (2 in 1 files)" in printed.out
+    assert "problems (2 in 1 of 2)" in printed.out
     assert "advice (" in printed.out
     assert printed.err.splitlines()[-1] == "songs: 1 of 2 in tones cannot be used"
 
@@ -155,6 +156,13 @@ def test_prompts_decide_what_is_a_fault_and_what_is_advised(folder, capsys):
     assert "a tag alone, in place of the caption: 1 of 1 songs" in out
 
 
+def test_songs_are_looked_at_up_to_where_they_are_cropped(folder, capsys):
+    write_tone(folder / "tones/long.flac", 601.0, rate=8000, channels=1)
+    assert "lasts 601 s, the longest song is 600 s" in scanned(capsys, "songs=tones")
+    found = json.loads(scanned(capsys, "songs=tones", "max_duration=2"))
+    assert [file["audio"]["seconds"] for file in found["files"]] == [2.0, 1.0]
+
+
 def test_the_tag_that_is_asked_for_counts_over_those_of_single_songs(folder, capsys):
     (folder / "tones/tone.json").write_text('{"custom_tag": "Old!"}')
     told = {one["rule"]: one["what"] for one in json.loads(scanned(capsys, "songs=tones"))["advice"]}
@@ -165,14 +173,14 @@ def test_the_tag_that_is_asked_for_counts_over_those_of_single_songs(folder, cap
 
 
 def test_any_number_of_workers_finds_the_same(songs_folder):
-    one, many = (collect.survey(scan(songs_folder), workers, lambda: None) for workers in (1, 5))
+    one, many = (collect.survey(scan(songs_folder), None, workers, lambda: None) for workers in (1, 5))
     assert one == many
 
 
 def test_faults_of_text_and_audio_come_together(folder):
     (folder / "tones/both.wav").write_text("not a sound")
     (folder / "tones/both.json").write_text('{"caption": "x", "bpm": 400}')
-    (row,) = collect.survey(scan(folder / "tones"), 1, lambda: None).faulty
+    (row,) = collect.survey(scan(folder / "tones"), None, 1, lambda: None).faulty
     assert (row.song, row.audio) == (None, None)
     assert [what.split(" ")[0] for what in row.faults] == ["both.json:", "cannot"]
 
@@ -180,7 +188,7 @@ def test_faults_of_text_and_audio_come_together(folder):
 def test_an_interruption_decodes_nothing_more(songs_folder, monkeypatch):
     started, release = [], threading.Event()
 
-    def slow(file: Path, shortest: float):
+    def slow(file: Path, shortest: float, crop: float | None):
         started.append(file)
         if len(started) > 1:
             release.wait(5)
@@ -192,5 +200,5 @@ def test_an_interruption_decodes_nothing_more(songs_folder, monkeypatch):
 
     monkeypatch.setattr(collect, "measure", slow)
     with pytest.raises(KeyboardInterrupt):
-        collect.survey(scan(songs_folder), 1, interrupt)
+        collect.survey(scan(songs_folder), None, 1, interrupt)
     assert len(started) < 6

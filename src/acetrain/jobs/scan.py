@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from acetrain.data.formats import LONGEST
 from acetrain.data.prompts import Prompts
 from acetrain.data.songs import Scan as Found
 from acetrain.data.songs import scan
@@ -30,6 +31,8 @@ class Scan:
     """Whether to replace an output that says something else."""
     json: bool
     """Whether to print one JSON object instead of tables; `--json` says the same."""
+    max_duration: float | None
+    """Seconds of each song that are looked at, from its start, at most 600, as for preprocess; null looks at all."""
     workers: int
     """Songs that are decoded at a time, at least 1."""
     prompts: Prompts
@@ -37,6 +40,8 @@ class Scan:
     def __post_init__(self) -> None:
         require(bool(self.songs), "songs", "a folder or a dataset.json", self.songs)
         require(not self.output or self.output.endswith(".json"), "output", "a .json file, or empty", self.output)
+        longest, rule = self.max_duration, f"above 0 and at most {LONGEST}, or null"
+        require(longest is None or 0 < longest <= LONGEST, "max_duration", rule, longest)
         require(self.workers >= 1, "workers", "at least 1", self.workers)
 
     def check(self) -> None:
@@ -53,7 +58,7 @@ class Scan:
 
         found = self._scanned()
         with counted("decoding", len(found.songs) + len(found.unfit), stderr=True) as advance:
-            heard = survey(found, self.workers, advance)
+            heard = survey(found, self.max_duration, self.workers, advance)
         self._tell(heard)
         if self.output and heard.songs:
             self._write(found, heard)

@@ -52,7 +52,7 @@ def test_captions_are_cut_and_names_keep_their_end():
 
 def test_what_is_wrong_is_told_in_full_below():
     text = shown(HARD, 80)
-    below = text[text.index("problems (3 in 2 files)") :]
+    below = text[text.index("problems (3 in 2 of 6)") :]
     assert "[x].wav     no caption\n            bpm: must be a number" in below
     assert below.count("because") == 20
     assert "warnings (1)" in below
@@ -88,6 +88,7 @@ def test_lengths(seconds, text):
 
 def test_lyrics_count_what_is_sung():
     assert lyrics("[Instrumental]") == "none"
+    assert lyrics("la") == "1 line"
     assert lyrics("[Verse]\nla\n\n[Chorus]\nla la\n") == "2 lines"
 
 

@@ -74,15 +74,17 @@ class Survey:
         return sum(song.audio.seconds for song in self.songs)
 
 
-def survey(found: Scan, workers: int, advance: Callable[[], None]) -> Survey:
-    """Decode every song of a scan once, `workers` at a time; `advance` is told of each."""
+def survey(found: Scan, crop: float | None, workers: int, advance: Callable[[], None]) -> Survey:
+    """Decode every song of a scan once, up to `crop` seconds, `workers` at a time; `advance` is told of each."""
     songs = {song.name: song for song in found.songs}
     files = [(song.name, song.audio) for song in found.songs] + found.unfit
     faults: dict[str, list[str]] = {name: [] for name, _ in files}
     for fault in found.faults:
         faults.setdefault(fault.file, []).append(fault.what)
     heard: dict[str, Measurement] = {}
-    for name, outcome in zip((name for name, _ in files), _all_measured(files, workers), strict=True):
+    for name, outcome in zip(
+        (name for name, _ in files), _all_measured([file for _, file in files], crop, workers), strict=True
+    ):
         if isinstance(outcome, Measurement):
             heard[name] = outcome
         else:
@@ -92,18 +94,18 @@ def survey(found: Scan, workers: int, advance: Callable[[], None]) -> Survey:
     return Survey(rows, sorted(found.warnings, key=lambda warning: warning.file), found.settings)
 
 
-def _all_measured(files: Sequence[tuple[str, Path]], workers: int) -> Iterator[Measurement | str]:
+def _all_measured(files: Sequence[Path], crop: float | None, workers: int) -> Iterator[Measurement | str]:
     """What came of each file, in order; those that are not begun are left where the caller stops."""
     with ThreadPoolExecutor(workers) as pool:
         try:
-            yield from pool.map(_measured, [file for _, file in files])
+            yield from pool.map(lambda file: _measured(file, crop), files)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _measured(file: Path) -> Measurement | str:
+def _measured(file: Path, crop: float | None) -> Measurement | str:
     """A song's measurement, or why it cannot be used."""
     try:
-        return measure(file, SHORTEST)
+        return measure(file, SHORTEST, crop)
     except Refused as refusal:
         return str(refusal)

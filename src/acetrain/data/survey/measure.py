@@ -35,10 +35,13 @@ class Measurement:
     sha256: str
 
 
-def measure(file: Path, shortest: float) -> Measurement:
-    """Decode a file once and measure it. Raises `Refused` as `audio.inspect` does; `shortest` in seconds."""
+def measure(file: Path, shortest: float, crop: float | None = None) -> Measurement:
+    """Decode a file once, up to `crop` seconds where given, and measure it.
+
+    Raises `Refused` as `audio.inspect` does; `shortest` in seconds.
+    """
     meter = _Meter()
-    found = audio.inspect(file, shortest, meter.add)
+    found = audio.inspect(file, shortest, meter.add, crop)
     return Measurement(
         seconds=found.seconds,
         sample_rate=meter.rate,

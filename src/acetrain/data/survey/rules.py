@@ -156,7 +156,7 @@ RULES: tuple[SongRule | SetRule, ...] = (
         240,
         lambda song, most: song.audio.seconds > most,
         "longer than {} s",
-        "the longest song sets how much memory training takes",
+        "the longest song sets how much memory training takes; max_duration=240 crops them",
     ),
     SetRule("mixed_rates", 1, _mixed_rates),
     SongRule(

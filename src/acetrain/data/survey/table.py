@@ -31,7 +31,7 @@ def page(found: Survey, advice: Sequence[Advice], out: Console) -> str:
         out.print()
         out.print(_sum(found))
         faults = [(row.name, what) for row in found.faulty for what in row.faults]
-        _list(out, f"problems ({len(faults)} in {len(found.faulty)} files)", faults, "red")
+        _list(out, f"problems ({len(faults)} in {len(found.faulty)} of {len(found.rows)})", faults, "red")
         warnings = [(warning.file, warning.what) for warning in found.warnings]
         _list(out, f"warnings ({len(warnings)})", warnings, "yellow")
         _list(out, f"advice ({len(advice)})", [(one.rule, _with_names(one, found)) for one in advice], "cyan")
@@ -123,7 +123,7 @@ def length(seconds: float) -> str:
 def lyrics(text: str) -> str:
     """How many lines are sung."""
     lines = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("[")]
-    return f"{len(lines)} lines" if lines else "none"
+    return f"{len(lines)} line{'s' * (len(lines) > 1)}" if lines else "none"
 
 
 def _text(shown: str, style: str = "") -> Text:
