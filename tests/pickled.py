@@ -1,7 +1,7 @@
 """Folders of tensors as the official trainer and Side-Step write them, of random songs for the tiny model."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def side_step(
     return written
 
 
-def save(folder: Path, samples: dict[str, Sample]) -> None:
+def save(folder: Path, samples: Mapping[str, object]) -> None:
     for name, made in samples.items():
         torch.save(made, folder / name)
 

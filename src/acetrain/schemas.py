@@ -10,6 +10,7 @@ from acetrain.data.option import Data
 from acetrain.data.prompts import Prompts
 from acetrain.flow.loss import Mse
 from acetrain.flow.timesteps import Acestep, Discrete, Uniform
+from acetrain.jobs.adopt import Adopt
 from acetrain.jobs.explain import Explain
 from acetrain.jobs.generate import Generate
 from acetrain.jobs.preprocess import Preprocess
@@ -26,13 +27,20 @@ JOBS: Mapping[str, type] = {
     "synthesize": Synthesize,
     "scan": Scan,
     "preprocess": Preprocess,
+    "adopt": Adopt,
     "train": Train,
     "generate": Generate,
     "explain": Explain,
 }
 """Job -> the dataclass that is its configuration; `conf/<job>.yaml` holds its defaults."""
 
-PRODUCTS: Mapping[str, str] = {"synthesize": "out_dir", "preprocess": "cache", "train": "out_dir", "generate": "output"}
+PRODUCTS: Mapping[str, str] = {
+    "synthesize": "out_dir",
+    "preprocess": "cache",
+    "adopt": "cache",
+    "train": "out_dir",
+    "generate": "output",
+}
 """Job -> the key that names what it writes; no two jobs of a multirun may write the same."""
 
 GROUPS: Mapping[str, Mapping[str, type]] = {

@@ -13,6 +13,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "synthesize": ("out_dir=songs", "out_dir=songs count=12 style=piano seed=1"),
     "scan": ("songs=songs", "songs=songs --json"),
     "preprocess": ("model=tiny songs=songs cache=cache", "songs=dataset.json cache=cache on_error=skip"),
+    "adopt": ("model=turbo tensors=preprocessed_tensors cache=cache",),
     "train": (
         "cache=cache max_steps=500",
         "cache=cache adapter.rank=16 schedule=cosine optimizer.lr=2e-4",

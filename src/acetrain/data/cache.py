@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 INDEX = "index.json"
 SONGS = "songs"
+UNKNOWN = "unknown"
+"""What a fingerprint says of songs that another trainer encoded, where nothing tells."""
 
 Row = TypeVar("Row", "CachedSong", "Fingerprint")
 
@@ -65,23 +67,28 @@ class Fingerprint:
 
     variant: str
     weights: str
-    """SHA-256 of the encoding weights."""
+    """SHA-256 of the encoding weights, or unknown."""
     weights_files: list[Stamp]
     """The files hashed, so that unchanged ones are not hashed again."""
     template: str
-    """SHA-256 of the prompt template."""
+    """SHA-256 of the prompt template, or whose it was."""
     timbre: str
     """Reference the timbre is taken from."""
     precision: str
     """Format the encoders ran in."""
     seed: int
-    """Seed of the posterior's noise."""
+    """Seed of the posterior's noise; -1 where unknown."""
     latent_channels: int
     condition_width: int
     frame_rate: float
     """Latent frames a second."""
     sample_rate: int
     """Rate of the audio that was encoded, in Hz."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another trainer encoded the songs, in a way that can neither be checked nor is inference's."""
+        return self.weights == UNKNOWN
 
     def identity(self) -> dict[str, Any]:
         """Everything that fixes the result: all fields but the remembered files."""
@@ -150,17 +157,20 @@ class Cache:
     def check_model(self, model: Model) -> None:
         """Raise `Refused` where the songs were encoded by another variant or by other weights than the model's.
 
-        Weights are hashed only if their files are not those remembered; torch is not needed.
+        Weights are hashed only if their files are not those remembered; torch is not needed. Of songs that another
+        trainer encoded, variant and sizes are all that can be compared.
         """
         found = self.fingerprint
         for what, ours, theirs in [
             ("variant", found.variant, model.name),
-            ("timbre", found.timbre, model.timbre),
+            ("timbre", found.timbre, found.timbre if found.is_foreign else model.timbre),
             ("latent channels", found.latent_channels, model.config("vae")["decoder_input_channels"]),
             ("condition width", found.condition_width, model.config("condition_encoder")["hidden_size"]),
         ]:
             if ours != theirs:
                 raise Refused(f"cache: {self.folder} was encoded for {what} {ours}, the model has {theirs}")
+        if found.is_foreign:
+            return
         if found.weights_files != stamps(model.checkpoint) and found.weights != hash_weights(model.checkpoint):
             raise Refused(
                 f"cache: {self.folder} was encoded by other weights than those in {model.checkpoint.folder}\n"
@@ -168,8 +178,11 @@ class Cache:
             )
 
     def check_template(self, template: str) -> None:
-        """Raise `Refused` where the songs' prompts were not written as `template`, the installed pipeline's, says."""
-        if self.fingerprint.template != template:
+        """Raise `Refused` where the songs' prompts were not written as `template`, the installed pipeline's, says.
+
+        Those of another trainer's songs never were: they pass.
+        """
+        if not self.fingerprint.is_foreign and self.fingerprint.template != template:
             raise Refused(
                 f"cache: {self.folder} was encoded with another prompt template than the installed diffusers uses\n"
                 "preprocess the songs again, into another folder"

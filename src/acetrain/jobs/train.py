@@ -1,6 +1,7 @@
 """`acetrain train`: an adapter from a cache of encoded songs."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,7 @@ from acetrain.adapters.adapter import Adapter
 from acetrain.adapters.targets import Targets
 from acetrain.config import repeatable, resolved
 from acetrain.data.cache import Cache, CachedSong
+from acetrain.data.foreign.encoding import refuse_unconverted, warning
 from acetrain.data.option import Data
 from acetrain.data.plan import Plan, held_out
 from acetrain.errors import Failed, Interrupted, require
@@ -98,6 +100,7 @@ class Train:
     @cached_property
     def songs(self) -> Cache:
         """The cache, opened."""
+        refuse_unconverted(self.cache, self.model)
         return Cache.open(self.cache)
 
     @cached_property
@@ -279,3 +282,5 @@ class Train:
         print(f"modules: {len(self.target_names)} of {len(layers)} linear layers")
         start = "" if resumed_step is None else f", going on from step {resumed_step}"
         print(f"steps: {self.total_steps}, {self.plan.steps_per_epoch} an epoch{start}", flush=True)
+        if self.songs.fingerprint.is_foreign:
+            print(warning(self.cache, self.model), file=sys.stderr, flush=True)

@@ -107,6 +107,8 @@ BAD: dict[str, tuple[Any, str]] = {
     "no tensor": (changed(attention_mask=[1] * 50), "attention_mask must be a tensor of zeros and ones, is list$"),
     "short": (changed(attention_mask=torch.arange(50) < 1), "has 1 latent frames, at least 2 are needed$"),
     "metadata": (changed(metadata=["x"]), "its metadata are no mapping but list$"),
+    "repeat": (changed(metadata={"repeat": 0}), "its repeat must be a whole number, at least 1, is 0$"),
+    "repeat text": (changed(metadata={"repeat": "2"}), "its repeat must be a whole number, at least 1, is '2'$"),
     "lokr": (changed(metadata={"preprocess_mode": "lokr"}), "its condition was made from the song itself"),
     "both": (
         changed(target_latents=torch.ones(50, 3), attention_mask=ONES[1:], encoder_attention_mask=ONES[:40] * 0),

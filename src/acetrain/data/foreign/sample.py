@@ -51,6 +51,11 @@ class Sample(NamedTuple):
         name = self.metadata.get("filename")
         return name if isinstance(name, str) and name.isprintable() else ""
 
+    @property
+    def repeat(self) -> int:
+        """Visits in a pass over the songs."""
+        return self.metadata.get("repeat", 1)
+
     def text_digest(self) -> str:
         """SHA-256 of caption, lyrics and metadata as the sample states them."""
         stated = {key: self.metadata.get(key) for key in _TEXT}
@@ -67,10 +72,7 @@ def read_sample(file: Path, form: Form) -> Sample:
     latents = _trimmed(held, LATENTS, LATENTS_MASK, form.channels, faults)
     condition = _trimmed(held, CONDITION, CONDITION_MASK, form.width, faults)
     metadata = held.get("metadata", {})
-    if not isinstance(metadata, Mapping):
-        faults.append(f"its metadata are no mapping but {type(metadata).__name__}")
-    elif _given_away(held, metadata):
-        faults.append("its condition was made from the song itself (preprocess_mode lokr), which gives the answer away")
+    _check_metadata(held, metadata, faults)
     if latents is not None and len(latents) < form.shortest:
         faults.append(f"has {len(latents)} latent frames, at least {form.shortest} are needed")
     if faults or latents is None or condition is None:
@@ -127,6 +129,17 @@ def _mask(mask: Any, key: str, rows: int, faults: list[str]) -> Bool[Tensor, " r
     else:
         return mask.bool()
     return None
+
+
+def _check_metadata(held: Mapping[str, Any], metadata: Any, faults: list[str]) -> None:
+    if not isinstance(metadata, Mapping):
+        faults.append(f"its metadata are no mapping but {type(metadata).__name__}")
+        return
+    repeat = metadata.get("repeat", 1)
+    if type(repeat) is not int or repeat < 1:
+        faults.append(f"its repeat must be a whole number, at least 1, is {repeat!r}")
+    if _given_away(held, metadata):
+        faults.append("its condition was made from the song itself (preprocess_mode lokr), which gives the answer away")
 
 
 def _given_away(held: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
