@@ -1,0 +1,78 @@
+"""The benchmarks measure what they say: each runs here on little, and its figures hang together."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from acetrain.adapters.injection import trainable
+from benchmarks import train_step
+from benchmarks.album import ARMS, Album, frames, padded_frames
+from benchmarks.base import base_of, module_of
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(module: str, out: Path, *arguments: str) -> dict[str, Any]:
+    """Run a benchmark as its docstring says, and read the JSON it wrote."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    (page,), (data,) = out.glob("*.md"), out.glob("*.json")
+    assert page.read_text() in done.stdout and str(out) not in data.read_text()
+    found = json.loads(data.read_text())
+    assert found["command"] == shlex.join(["python", "-m", f"benchmarks.{module}", *arguments])
+    assert found["commit"] and found["cpu"] and found["torch"] == torch.__version__
+    return found
+
+
+def test_every_arrangement_trains_on_every_song_once() -> None:
+    album = Album.of(25.0, 4, 6, scale=0.1)
+    assert album.lengths[0] == 300 and album.lengths[-1] == 750
+    padding = {}
+    for arm in ARMS:
+        steps = album.epoch(arm, 3, songs_per_step=4, max_frames=1500)
+        songs = [key[2] for step in steps for batch in step for key in batch.keys]
+        assert len(set(songs)) == len(songs) == 13
+        assert [round(sum(batch.weight * len(batch.frames) for batch in step), 6) for step in steps] == [1.0] * 4
+        assert sum(map(frames, steps)) == sum(album.lengths)
+        padding[arm] = sum(map(padded_frames, steps)) / sum(album.lengths) - 1
+    assert padding["one song"] == 0 < padding["buckets"] < padding["padded"] < padding["shuffled"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU would be used")
+def test_a_released_shape_without_a_gpu_is_one_clear_line(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_step", "--model", "2b"])
+    assert train_step.main() == 2
+    said = "--model 2b: needs a CUDA device, torch finds none; --model tiny runs on a CPU\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(("model", "parameters", "adapter"), [("2b", 1.576, 44_040_192), ("xl", 4.169, 83_886_080)])
+def test_the_released_shapes_are_those_of_the_releases(model: str, parameters: float, adapter: int) -> None:
+    base = base_of(model, torch.bfloat16, torch.device("meta"))
+    weights = list(base.dit.parameters())
+    assert {weight.dtype for weight in weights} == {torch.bfloat16}
+    assert sum(weight.numel() for weight in weights) / 1e9 == pytest.approx(parameters, abs=0.001)
+    trained = trainable(module_of(base, rank=64, checkpointing=True).dit).values()
+    assert sum(weight.numel() for weight in trained) == adapter
+    assert {weight.dtype for weight in trained} == {torch.float32}
+    assert base.dit.gradient_checkpointing
+
+
+@pytest.mark.slow
+def test_train_step_measures_the_tiny_base(tmp_path: Path) -> None:
+    little = ["--device", "cpu", "--scale", "0.02", "--rounds", "1", "--warmup", "0", "--rank", "8"]
+    arms = run("train_step", tmp_path, *little, "--arms", "one song,padded")["figures"]["arms"]
+    assert list(arms) == ["one song", "padded"]
+    assert arms["one song"]["padding"] == 0 < arms["padded"]["padding"] < 0.5
+    for figures in arms.values():
+        assert 0 < figures["mfu_of_matmul"] < 1 and figures["mfu_of_card"] is None
+        assert 200 < figures["peak_memory_mib"] < 4000
+        assert figures["audio_seconds_per_second"]["median"] > 0
+    assert arms["one song"]["speed_against_one song"]["median"] == 1
