@@ -51,7 +51,7 @@ def recorded_variant(folder: Path) -> str:
     """The variant that Side-Step says it encoded a folder with, as its options are named here; empty where unsaid."""
     try:
         recorded = json.loads((folder / LINEAGE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     said = recorded.get("model_variant") if isinstance(recorded, dict) else None
     return said.strip().lower().replace("-", "_") if isinstance(said, str) else ""
@@ -66,7 +66,7 @@ def _listed(folder: Path, present: list[Path], notes: list[str]) -> list[Path]:
     """The files of the manifest where all are there, else those that are and all others of the folder."""
     try:
         entries = _entries(json.loads((folder / MANIFEST).read_text(encoding="utf-8-sig")), notes)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         notes.append(f"{MANIFEST} cannot be read ({error}); every .pt file of the folder is taken")
         return present
     located = {entry: _locate(folder, entry) for entry in entries}
