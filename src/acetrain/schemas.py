@@ -36,6 +36,7 @@ JOBS: Mapping[str, type] = {
 
 PRODUCTS: Mapping[str, str] = {
     "synthesize": "out_dir",
+    "scan": "output",
     "preprocess": "cache",
     "adopt": "cache",
     "train": "out_dir",

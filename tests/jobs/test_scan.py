@@ -29,6 +29,7 @@ BAD: list[tuple[str, str]] = [
     ("scan songs=tones json=maybe", r"json: must be true or false, got 'maybe'"),
     ("scan songs=tones --json=yes", r"--json=yes: there is no such flag"),
     ("scan songs=tones cache=x", r"cache: there is no such key \(Scan\); valid: .*json"),
+    ("scan -m songs=tones output=x.json workers=1,2", r"output: must differ between jobs, 1 and 2 would both write x"),
     ("scan songs=tones experiment=short_run", r"experiment: scan has no experiments/"),
     ("synthesize out_dir=x --json", r"json: there is no such key \(Synthesize\)"),
 ]

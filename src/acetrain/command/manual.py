@@ -11,7 +11,7 @@ from acetrain.schemas import JOBS
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "synthesize": ("out_dir=songs", "out_dir=songs count=12 style=piano seed=1"),
-    "scan": ("songs=songs", "songs=songs --json"),
+    "scan": ("songs=songs", "songs=songs prompts.tag=mylofi24 output=songs/dataset.json", "songs=songs --json"),
     "preprocess": ("model=tiny songs=songs cache=cache", "songs=dataset.json cache=cache on_error=skip"),
     "adopt": ("model=turbo tensors=preprocessed_tensors cache=cache",),
     "train": (
