@@ -28,6 +28,7 @@ BOTH_WAYS = {
     "low_rate": (survey(10, audio(sample_rate=44099), 10), survey(10, audio(sample_rate=44100), 10)),
     "mono": (survey(change=audio(mono=True)), survey()),
     "clipped": (survey(change=audio(clipped_peaks=31)), survey(change=audio(clipped_peaks=30))),
+    "silent": (survey(change=audio(peak=-60.1)), survey(change=audio(peak=-60.0))),
     "quiet": (survey(change=audio(loudness=-16.1)), survey(change=audio(loudness=-16.0))),
     "loud": (survey(change=audio(loudness=-11.9)), survey(change=audio(loudness=-12.0))),
     "no_sections": (survey(change=prompt(lyrics="la la")), survey(change=prompt(lyrics="[instrumental]"))),

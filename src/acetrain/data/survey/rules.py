@@ -174,6 +174,9 @@ RULES: tuple[SongRule | SetRule, ...] = (
         "clipped more than {} times a minute",
         "the model learns that as well",
     ),
+    SongRule(
+        "silent", -60, lambda song, least: song.audio.peak < least, "peaks below {} dB", "there is nothing to be heard"
+    ),
     SongRule("quiet", -16, lambda song, least: _loudness(song) < least, "below {} LUFS", LOUDNESS),
     SongRule("loud", -12, lambda song, most: _loudness(song) > most, "above {} LUFS", LOUDNESS),
     SongRule(
