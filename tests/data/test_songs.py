@@ -1,6 +1,5 @@
 """Scanning: which files are songs, what stands beside them, and every fault by file."""
 
-import json
 import os
 from pathlib import Path
 
@@ -134,60 +133,3 @@ def test_a_source_without_songs_is_refused(tmp_path: Path) -> None:
         scan(tmp_path / "none")
     with pytest.raises(Refused, match=r"notes.txt is neither a folder nor a dataset.json"):
         scan(tmp_path / "notes.txt")
-
-
-def dataset(folder: Path, samples: list, **metadata: object) -> Path:
-    file = folder / "dataset.json"
-    file.write_text(json.dumps({"metadata": {"name": "x", **metadata}, "samples": samples}), encoding="utf-8")
-    return file
-
-
-def test_a_dataset_lists_songs_by_paths_relative_to_it(tmp_path: Path) -> None:
-    song(tmp_path, "audio/b.wav", caption=None)
-    song(tmp_path, "a.flac", caption="not read")
-    samples = [
-        {"audio_path": "audio/b.wav", "caption": "second", "lyrics": "la", "bpm": 100, "genre": "pop", "duration": 9},
-        {
-            "audio_path": "/nowhere/a.flac",
-            "filename": "a.flac",
-            "caption": "first",
-            "lyrics": "la",
-            "is_instrumental": True,
-        },
-    ]
-    found = scan(dataset(tmp_path, samples, custom_tag="", genre_ratio=0))
-    assert found.faults == []
-    assert [(item.name, item.prompt.caption, item.prompt.lyrics) for item in found.songs] == [
-        ("a.flac", "first", INSTRUMENTAL),
-        ("audio/b.wav", "second", "la"),
-    ]
-
-
-def test_faults_of_a_dataset_name_the_sample(tmp_path: Path) -> None:
-    song(tmp_path, "a.wav", caption=None)
-    song(tmp_path, "b.wav", caption=None)
-    song(tmp_path, "c.wav", caption=None)
-    samples = [
-        {"audio_path": "a.wav", "caption": ""},
-        {"audio_path": "none.wav", "caption": "x"},
-        {"audio_path": "a.wav", "caption": "x"},
-        "a.wav",
-        {"filename": "b.wav", "caption": "x", "bpm": "fast"},
-        {"filename": "c.wav", "captoin": "x", "repeat": 3},
-    ]
-    assert faults(dataset(tmp_path, samples)) == {
-        "a.wav": "no caption (of dataset.json, sample 0)",
-        "dataset.json, sample 1": "audio_path 'none.wav' is no file that can be read",
-        "dataset.json, sample 2": "a.wav is listed twice",
-        "dataset.json, sample 3": "audio_path 'a.wav' is no file that can be read",
-        "b.wav": "bpm: must be a number from 30 to 300, got 'fast'",
-        "c.wav": "unknown key 'captoin'; nearest: caption",
-    }
-
-
-@pytest.mark.parametrize("content", ["[]", "{}", '{"samples": 3}', "{", '{"metadata": [], "samples": []}'])
-def test_what_is_not_a_dataset_is_refused(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "x.json"
-    file.write_text(content)
-    with pytest.raises(Refused, match=r"songs: .*x.json"):
-        scan(file)

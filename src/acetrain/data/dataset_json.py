@@ -59,6 +59,8 @@ def _read(file: Path) -> tuple[dict[str, Any], list[Any]]:
         metadata = content.get("metadata", renamed(content, _OLDER_NAMES))
     except UnicodeDecodeError as error:
         raise Refused(f"songs: {file} is not UTF-8") from error
+    except RecursionError as error:
+        raise Refused(f"songs: {file} is not a dataset with metadata and samples (nested too deeply)") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(f"songs: {file} is not a dataset with metadata and samples ({error})") from error
     if not isinstance(metadata, dict) or not isinstance(samples, list):

@@ -67,8 +67,8 @@ OTHER_NAMES = {"instrumental": "is_instrumental"}
 
 def renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """`content` with keys under their fields' own names; a field that is there under its own name wins."""
-    moved = {names[key]: value for key, value in content.items() if key in names}
-    return moved | {key: value for key, value in content.items() if key not in names}
+    own = {key: names.get(key, key) for key in content}
+    return {own[key]: value for key, value in content.items() if own[key] == key or own[key] not in content}
 
 
 def refuse_misspelt(content: Mapping[str, Any]) -> None:

@@ -30,7 +30,10 @@ def lyrics_or_side_step(text: str) -> dict[str, Any]:
 
 def json_fields(text: str) -> dict[str, Any]:
     """The fields of a JSON object, all optional. Raises ValueError where it is none, or where a key is misspelt."""
-    content = json.loads(text)
+    try:
+        content = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")
     content = renamed(content, OTHER_NAMES)
