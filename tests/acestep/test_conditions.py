@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from fabricate import FRAME
+from encoded import encode_condition
+from fabricate import FRAME, FRAME_RATE
 
-from acetrain.acestep.conditions import encode_condition, encode_latents, load_encoders, overlong, template_digest
-from acetrain.acestep.load import load_pipeline
+from acetrain.acestep import conditions
+from acetrain.acestep.conditions import encode_latents, encode_prompt, load_text_pipeline, overlong, template_digest
+from acetrain.acestep.load import load_condition_encoder, load_pipeline
 from acetrain.data.prompt import INSTRUMENTAL, Prompt
 from acetrain.keyed import generator
 
@@ -53,7 +55,8 @@ def test_conditions_are_those_of_inference_to_the_bit(
     tiny, prompt: Prompt, duration: float, dtype: torch.dtype
 ) -> None:
     expected = fed_to_transformer(load_pipeline(tiny, dtype, "cpu"), prompt, duration)
-    condition = encode_condition(load_encoders(tiny, dtype, torch.device("cpu")), prompt, duration)
+    states = encode_prompt(load_text_pipeline(tiny, dtype, torch.device("cpu")), prompt, duration)
+    condition = conditions.encode_condition(load_condition_encoder(tiny, dtype, "cpu"), states, FRAME_RATE)
     assert condition.dtype == torch.float32 and expected.dtype == dtype
     assert torch.equal(condition, expected[0].float())
 

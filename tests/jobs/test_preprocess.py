@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from encoded import encode_condition
 from fabricate import FRAME, FRAME_RATE, RATE
 from tones import write_tone
 
-from acetrain.acestep.conditions import encode_condition
 from acetrain.acestep.model import Tiny
 from acetrain.data import encode
 from acetrain.data.cache import Cache
@@ -96,7 +97,7 @@ def test_only_what_is_missing_is_encoded(partly: Preprocess, tiny_cache: Path, c
 def test_a_complete_cache_loads_no_model(partly: Preprocess, tiny_cache: Path, monkeypatch, capsys) -> None:
     shutil.rmtree(partly.cache)
     shutil.copytree(tiny_cache, partly.cache)
-    monkeypatch.setattr("acetrain.acestep.conditions.load_encoders", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("acetrain.data.encode.load_component", lambda *_: pytest.fail("loaded"))
     monkeypatch.setattr("acetrain.jobs.preprocess.hash_weights", lambda *_: pytest.fail("hashed"))
     run(partly)
     assert contents(partly.cache) == contents(tiny_cache)
@@ -288,6 +289,44 @@ model, precision = Tiny("tiny", "", 4, 1.0, 1.0), Precision(Format.fp32, Format.
 Preprocess(sys.argv[1], sys.argv[2], 0, None, OnError.stop, Accelerator.cpu, model, precision,
     Prompts("", None, None, None, False)).run()
 """
+
+
+@pytest.mark.parametrize(("part", "least"), [("latents", 2), ("prompts", 1)])
+def test_a_kill_between_passes_loses_no_pass(job: Preprocess, tiny_cache: Path, monkeypatch, part, least) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, job.songs, job.cache], env=os.environ, stdout=subprocess.PIPE
+    )
+    staged = Path(job.cache) / "staging"
+    deadline = time.monotonic() + 120
+    while len(list(staged.glob(f"[!.]*.{part}.*"))) < least and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    whole = len(list(staged.glob(f"[!.]*.{part}.*")))
+    assert whole >= least and not (Path(job.cache) / "index.json").exists()
+    calls = []
+    name = {"latents": "encode_latents", "prompts": "encode_prompt"}[part]
+    original = getattr(encode, name)
+    monkeypatch.setattr(encode, name, lambda *given: calls.append(given) or original(*given))
+    run(job)
+    assert len(calls) == 6 - whole
+    assert contents(job.cache) == contents(tiny_cache) and not staged.exists()
+
+
+def test_one_model_at_a_time_is_in_memory(job: Preprocess, monkeypatch) -> None:
+    alive, most = weakref.WeakSet(), []
+    for name in ("load_component", "load_text_pipeline", "load_condition_encoder"):
+        original = getattr(encode, name)
+
+        def watched(*given, original=original):
+            most.append(len(alive))
+            loaded = original(*given)
+            alive.add(loaded)
+            return loaded
+
+        monkeypatch.setattr(encode, name, watched)
+    run(job)
+    assert most == [0, 0, 0] and not alive
 
 
 def test_a_kill_loses_nothing_that_is_whole(job: Preprocess, tiny_cache: Path) -> None:

@@ -4,13 +4,14 @@ import hashlib
 import inspect
 import json
 import math
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import AceStepPipeline, AutoencoderOobleck
-from jaxtyping import Float
+from diffusers import AceStepConditionEncoder, AceStepPipeline, AutoencoderOobleck
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acetrain.acestep.load import load_component, load_condition_encoder, load_text
+from acetrain.acestep.load import load_text
 from acetrain.acestep.model import Model
 from acetrain.data.prompt import Prompt
 
@@ -23,16 +24,17 @@ OVERLAP = 50
 """Latent frames of context on either side of a tile, cut away; the encoder sees about 7 frames to either side."""
 
 
-def load_encoders(model: Model, dtype: torch.dtype, device: torch.device) -> AceStepPipeline:
-    """The pipeline without what encoding does not need: the DiT and the audio tokenizers stay on the disk."""
+def load_text_pipeline(model: Model, dtype: torch.dtype, device: torch.device) -> AceStepPipeline:
+    """The pipeline with its text encoder and tokenizer alone: what words and encodes prompts."""
     encoder, tokenizer = load_text(model.checkpoint, dtype, device)
+    absent: Any = None
     return AceStepPipeline(
-        vae=load_component(model.checkpoint, AutoencoderOobleck, "vae", dtype, device),
         text_encoder=encoder,
         tokenizer=tokenizer,
-        condition_encoder=load_condition_encoder(model, dtype, device),
-        transformer=None,  # pyright: ignore[reportArgumentType]
-        scheduler=None,  # pyright: ignore[reportArgumentType]
+        vae=absent,
+        transformer=absent,
+        condition_encoder=absent,
+        scheduler=absent,
     )
 
 
@@ -53,26 +55,45 @@ def encode_latents(
     return posterior.sample(generator)[0].T.float().cpu().contiguous()
 
 
-@torch.no_grad()
-def encode_condition(pipeline: AceStepPipeline, prompt: Prompt, duration: float) -> Float[Tensor, "token width"]:
-    """The packed condition `AceStepPipeline.__call__` gives its transformer for this prompt and duration.
+class PromptStates(NamedTuple):
+    """What upstream's `encode_prompt` gives for one prompt: hidden states and which of their rows are valid."""
 
-    fp32 on the CPU, valid rows only; `duration` is in seconds.
-    """
-    device, dtype = pipeline.condition_encoder.device, pipeline.condition_encoder.dtype
-    text, text_mask, lyrics, lyrics_mask = pipeline.encode_prompt(
-        prompt=prompt.caption,
-        lyrics=prompt.lyrics,
-        device=device,
-        vocal_language=prompt.language,
-        audio_duration=duration,
-        instruction=pipeline._get_task_instruction(task_type=TASK),
-        bpm=prompt.bpm,
-        keyscale=prompt.keyscale,
-        timesignature=prompt.timesignature,
+    text: Float[Tensor, "1 row width"]
+    text_mask: Bool[Tensor, "1 row"]
+    lyrics: Float[Tensor, "1 line width"]
+    lyrics_mask: Bool[Tensor, "1 line"]
+
+
+@torch.no_grad()
+def encode_prompt(pipeline: AceStepPipeline, prompt: Prompt, duration: float) -> PromptStates:
+    """Text and lyrics as `AceStepPipeline.__call__` encodes them for this prompt and duration in seconds."""
+    return PromptStates(
+        *pipeline.encode_prompt(
+            prompt=prompt.caption,
+            lyrics=prompt.lyrics,
+            device=pipeline.text_encoder.device,
+            vocal_language=prompt.language,
+            audio_duration=duration,
+            instruction=pipeline._get_task_instruction(task_type=TASK),
+            bpm=prompt.bpm,
+            keyscale=prompt.keyscale,
+            timesignature=prompt.timesignature,
+        )
     )
-    reference = pipeline.condition_encoder.silence_latent[:, : math.ceil(TIMBRE_SECONDS * pipeline.latents_per_second)]
-    packed, mask = pipeline.condition_encoder(
+
+
+@torch.no_grad()
+def encode_condition(
+    encoder: AceStepConditionEncoder, states: PromptStates, frame_rate: float
+) -> Float[Tensor, "token width"]:
+    """The packed condition `AceStepPipeline.__call__` gives its transformer for an encoded prompt.
+
+    fp32 on the CPU, valid rows only; `frame_rate` is in latent frames a second.
+    """
+    device, dtype = encoder.device, encoder.dtype
+    reference = encoder.silence_latent[:, : math.ceil(TIMBRE_SECONDS * frame_rate)]
+    text, text_mask, lyrics, lyrics_mask = (state.to(device) for state in states)
+    packed, mask = encoder(
         text_hidden_states=text,
         text_attention_mask=text_mask,
         lyric_hidden_states=lyrics,

@@ -1,110 +1,161 @@
-"""One pass over songs each: checking their audio, and encoding them into a cache."""
+"""Songs to latents and conditions, in three passes over them: one model at a time is loaded, used and let go."""
 
+import gc
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from diffusers import AceStepPipeline
+from diffusers import AceStepPipeline, AutoencoderOobleck
+from torch import Tensor
 
-from acetrain.acestep.conditions import encode_condition, encode_latents, overlong
+from acetrain.acestep.conditions import (
+    PromptStates,
+    encode_condition,
+    encode_latents,
+    encode_prompt,
+    load_text_pipeline,
+    overlong,
+)
+from acetrain.acestep.load import load_component, load_condition_encoder
+from acetrain.acestep.model import Model
 from acetrain.data import audio
 from acetrain.data.cache import CachedSong
+from acetrain.data.check import Checked
 from acetrain.data.faults import Fault
-from acetrain.data.songs import Scan, Song
-from acetrain.data.store import Store, path_of, was_decoded
+from acetrain.data.stage import Stage
+from acetrain.data.store import Store, path_of
 from acetrain.errors import Refused
 from acetrain.keyed import generator
+from acetrain.training.device import peak_memory, reset_peak_memory
+
+Counted = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+"""Shows the progress of a labelled number of like steps."""
 
 
-class Checked(NamedTuple):
-    """A song whose audio can be used, and the SHA-256 of its file."""
-
-    song: Song
-    sha256: str
-
-
-def check_audio(
-    found: Scan, shortest: float, cache: Path, crop: float | None, advance: Callable[[], None]
-) -> tuple[list[Checked], list[Fault]]:
-    """The songs that can be used, and all that is wrong with the others.
-
-    Every song is decoded once, up to `crop` seconds, but for those that `cache` holds, of the same audio; `shortest`
-    in seconds.
-    """
-    songs = {song.name: song for song in found.songs}
-    checked, faults = [], list(found.faults)
-    for name, file in [(song.name, song.audio) for song in found.songs] + found.unfit:
-        try:
-            sha256 = _fit(name, file, shortest, cache, crop)
-            if name in songs:
-                checked.append(Checked(songs[name], sha256))
-        except Refused as refusal:
-            faults.append(Fault(name, str(refusal)))
-        advance()
-    return checked, faults
-
-
-def _fit(name: str, file: Path, shortest: float, cache: Path, crop: float | None) -> str:
-    """SHA-256 of a song that can be used. Raises `Refused` for any other."""
-    if (cache / path_of(name)).exists():
-        sha256 = audio.sha256_of(file)
-        if was_decoded(cache, name, sha256, crop):
-            return sha256
-    return audio.inspect(file, shortest, crop=crop).sha256
-
-
-class Encoded(NamedTuple):
+@dataclass
+class Encoded:
     """What came of encoding songs."""
 
-    songs: list[CachedSong]
-    faults: list[Fault]
+    songs: list[CachedSong] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     """Songs that could not be encoded."""
-    notes: list[Fault]
+    notes: list[Fault] = field(default_factory=list)
     """Songs whose text is longer than what the model reads."""
+    peaks: dict[str, int] = field(default_factory=dict)
+    """Pass -> peak of the memory in bytes."""
 
 
-def encode_songs(
-    pipeline: AceStepPipeline,
-    songs: Sequence[Checked],
-    store: Store,
-    crop: float | None,
-    advance: Callable[[], None],
-) -> Encoded:
-    """Encode songs, up to `crop` seconds, into the cache one by one; each file is written as soon as it is ready."""
-    encoded = Encoded([], [], [])
-    for checked in songs:
-        try:
-            song = _encode(pipeline, checked, store, crop)
-        except Refused as refusal:
-            encoded.faults.append(Fault(checked.song.name, str(refusal)))
-        else:
-            encoded.songs.append(song)
-            what = overlong(pipeline, checked.song.prompt, song.seconds)
-            encoded.notes.extend(Fault(song.name, text) for text in what)
-        advance()
-    return encoded
+@dataclass
+class Encoder:
+    """Encodes songs into a cache; what a pass has made of a song is kept until the last pass is done with it."""
 
+    model: Model
+    dtype: torch.dtype
+    device: torch.device
+    store: Store
+    crop: float | None
+    """Seconds of a song that are encoded; None for all."""
 
-def _encode(pipeline: AceStepPipeline, checked: Checked, store: Store, crop: float | None) -> CachedSong:
-    song, fingerprint = checked.song, store.fingerprint
-    samples = torch.from_numpy(audio.read(song.audio, fingerprint.sample_rate, crop))
-    latents = encode_latents(pipeline.vae, samples, generator(fingerprint.seed, "posterior", song.name))
-    seconds = len(latents) / fingerprint.frame_rate
-    condition = encode_condition(pipeline, song.prompt, seconds)
-    for what, tensor in (("latents", latents), ("condition", condition)):
-        if not tensor.isfinite().all():
-            raise Refused(f"its {what} came out non-finite; try precision=fp32")
-    row = CachedSong(
-        name=song.name,
-        file=path_of(song.name),
-        frames=len(latents),
-        tokens=len(condition),
-        seconds=seconds,
-        audio=checked.sha256,
-        text=song.prompt.digest(),
-        crop=crop if crop is not None and samples.shape[1] >= round(crop * fingerprint.sample_rate) else 0.0,
-        repeat=song.repeat,
-    )
-    store.add(row, latents, condition)
-    return row
+    def __post_init__(self) -> None:
+        self.stage = Stage(self.store.folder)
+
+    def encode(self, songs: Sequence[Checked], counted: Counted) -> Encoded:
+        """Encode songs one by one; each file of the cache is written as soon as it is ready."""
+        made = Encoded()
+        left = self._pass("latents", list(songs), self._autoencoder, self._latents, made, counted)
+        left = self._pass("prompts", left, self._text_encoder, self._prompt, made, counted)
+        self._pass("conditions", left, self._condition_encoder, self._condition, made, counted)
+        self.stage.tidy()
+        return made
+
+    def _pass(
+        self,
+        name: str,
+        songs: Sequence[Checked],
+        load: Callable[[], Any],
+        encode: Callable[[Any, Checked, Encoded], None],
+        made: Encoded,
+        counted: Counted,
+    ) -> list[Checked]:
+        """One model over all songs; those that did not fail."""
+        reset_peak_memory(self.device)
+        done: list[Checked] = []
+        model = load() if not all(self._staged(name, song) for song in songs) else None
+        with counted(name, len(songs)) as advance:
+            for song in songs:
+                try:
+                    if not self._staged(name, song):
+                        encode(model, song, made)
+                    done.append(song)
+                except Refused as refusal:
+                    made.faults.append(Fault(song.song.name, str(refusal)))
+                    self.stage.drop(song.song.name)
+                advance()
+        made.peaks[name] = peak_memory(self.device)
+        del model
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return done
+
+    def _made_of(self, name: str, checked: Checked) -> list[Any]:
+        heard = [self.store.fingerprint.digest(), checked.sha256, self.crop]
+        return heard if name == "latents" else [*heard, checked.song.prompt.digest()]
+
+    def _staged(self, name: str, checked: Checked) -> bool:
+        return self.stage.holds(checked.song.name, name, self._made_of(name, checked))
+
+    def _keep(self, name: str, checked: Checked, tensors: dict[str, Tensor]) -> None:
+        for what, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise Refused(f"its {what} came out non-finite; try precision=fp32")
+        self.stage.write(checked.song.name, name, self._made_of(name, checked), tensors)
+
+    def _autoencoder(self) -> AutoencoderOobleck:
+        return load_component(self.model.checkpoint, AutoencoderOobleck, "vae", self.dtype, self.device)
+
+    def _latents(self, vae: AutoencoderOobleck, checked: Checked, made: Encoded) -> None:
+        song, fingerprint = checked.song, self.store.fingerprint
+        samples = torch.from_numpy(audio.read(song.audio, fingerprint.sample_rate, self.crop))
+        latents = encode_latents(vae, samples, generator(fingerprint.seed, "posterior", song.name))
+        cropped = self.crop is not None and samples.shape[1] >= round(self.crop * fingerprint.sample_rate)
+        self._keep("latents", checked, {"latents": latents, "cropped": torch.tensor(cropped)})
+
+    def _text_encoder(self) -> AceStepPipeline:
+        return load_text_pipeline(self.model, self.dtype, self.device)
+
+    def _prompt(self, pipeline: AceStepPipeline, checked: Checked, made: Encoded) -> None:
+        seconds = self._seconds(self.stage.read(checked.song.name, "latents")["latents"])
+        states = encode_prompt(pipeline, checked.song.prompt, seconds)
+        self._keep("prompts", checked, states._asdict())
+        told = overlong(pipeline, checked.song.prompt, seconds)
+        made.notes.extend(Fault(checked.song.name, text) for text in told)
+
+    def _condition_encoder(self) -> Any:
+        return load_condition_encoder(self.model, self.dtype, self.device)
+
+    def _condition(self, encoder: Any, checked: Checked, made: Encoded) -> None:
+        song, heard = checked.song, self.stage.read(checked.song.name, "latents")
+        states = PromptStates(**self.stage.read(checked.song.name, "prompts"))
+        condition = encode_condition(encoder, states, self.store.fingerprint.frame_rate)
+        if not condition.isfinite().all():
+            raise Refused("its condition came out non-finite; try precision=fp32")
+        row = CachedSong(
+            name=song.name,
+            file=path_of(song.name),
+            frames=len(heard["latents"]),
+            tokens=len(condition),
+            seconds=self._seconds(heard["latents"]),
+            audio=checked.sha256,
+            text=song.prompt.digest(),
+            crop=(self.crop or 0.0) if heard["cropped"] else 0.0,
+            repeat=song.repeat,
+        )
+        self.store.add(row, heard["latents"], condition)
+        self.stage.drop(song.name)
+        made.songs.append(row)
+
+    def _seconds(self, latents: Tensor) -> float:
+        return len(latents) / self.store.fingerprint.frame_rate

@@ -22,7 +22,7 @@ from acetrain.training.trainer import Accelerator
 from acetrain.writable import writable_folder
 
 if TYPE_CHECKING:
-    from acetrain.data.encode import Checked
+    from acetrain.data.check import Checked
 
 
 class OnError(Enum):
@@ -66,6 +66,8 @@ class Preprocess:
 
     def run(self) -> None:
         """Check all songs, encode those that the cache lacks, and write its index."""
+        from acetrain.data.stage import Stage
+
         checked, faults = self._checked_songs()
         store = Store(Path(self.cache), self._fingerprint())
         store.check()
@@ -80,6 +82,7 @@ class Preprocess:
         if not done + new:
             raise Failed(f"songs: none in {self.songs} could be encoded")
         store.finish(done + new)
+        Stage(store.folder).clear()
         self._summarise(done, new, faults)
 
     def _scanned(self) -> Scan:
@@ -88,7 +91,7 @@ class Preprocess:
 
     def _checked_songs(self) -> "tuple[list[Checked], list[Fault]]":
         """Songs that can be used, and the faults of those left out. Raises `Refused` as `on_error` says."""
-        from acetrain.data.encode import check_audio
+        from acetrain.data.check import check_audio
         from acetrain.tracking.counted import counted
 
         found = self._scanned()
@@ -139,14 +142,15 @@ class Preprocess:
         """Encode songs; the failing ones are named together, the others stay. Raises `Failed` as `on_error` says."""
         if not songs:
             return []
-        from acetrain.acestep.conditions import load_encoders
-        from acetrain.data.encode import encode_songs
+        from acetrain.data.encode import Encoder
         from acetrain.tracking.counted import counted
         from acetrain.training.device import device_of
 
-        pipeline = load_encoders(self.model, self.precision.base.dtype, device_of(self.accelerator))
-        with counted("encoding", len(songs)) as advance:
-            encoded = encode_songs(pipeline, songs, store, self.max_duration, advance)
+        device = device_of(self.accelerator)
+        encoder = Encoder(self.model, self.precision.base.dtype, device, store, self.max_duration)
+        encoded = encoder.encode(songs, counted)
+        peaks = ", ".join(f"{name} {peak / 2**30:.2f} GiB" for name, peak in encoded.peaks.items())
+        print(f"peak memory ({device.type}): {peaks}")
         for line in report(encoded.notes):
             print(f"warning, cut off:{line}", file=sys.stderr)
         if encoded.faults and self.on_error is OnError.stop:

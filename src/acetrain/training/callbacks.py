@@ -1,13 +1,11 @@
 """What happens around the steps: figures, held-out loss, checkpoints, and the end."""
 
-import resource
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -16,6 +14,7 @@ from acetrain.tracking.progress import TrainingProgress
 from acetrain.tracking.table import Table
 from acetrain.training import checkpoint
 from acetrain.training.checkpoint import Checkpoint
+from acetrain.training.device import peak_memory
 from acetrain.training.module import T_BINS, FlowMatching, StepReport
 from acetrain.training.signals import stopping
 from acetrain.training.validation import Validation
@@ -170,10 +169,3 @@ class Every:
 
     def __init__(self, save: int, validate: int, keep: int) -> None:
         self.save, self.validate, self.keep = save, validate, keep
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the allocator's peak on a GPU, the process's peak elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
