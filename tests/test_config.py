@@ -116,7 +116,7 @@ def test_values_arrive_typed_and_the_last_wins():
     assert job.resume is Resume.never
     assert job.choices["precision"] == "bf16"
     assert job.choices["adapter"] == "lora"
-    assert set(job.choices) == set(GROUPS) - {"prompts"}
+    assert set(job.choices) == set(GROUPS) - {"prompts", "task"}
 
 
 def test_lists_interpolations_and_null_follow_hydras_grammar():
