@@ -14,6 +14,7 @@ from acetrain.adapters.injection import trainable
 from benchmarks import train_step
 from benchmarks.album import ARMS, Album, frames, padded_frames
 from benchmarks.base import base_of, module_of
+from benchmarks.preprocess import STAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,3 +77,27 @@ def test_train_step_measures_the_tiny_base(tmp_path: Path) -> None:
         assert 200 < figures["peak_memory_mib"] < 4000
         assert figures["audio_seconds_per_second"]["median"] > 0
     assert arms["one song"]["speed_against_one song"]["median"] == 1
+
+
+@pytest.mark.slow
+def test_preprocess_measures_every_stage(tmp_path: Path) -> None:
+    little = ["--device", "cpu", "--songs", "4", "--seconds", "2", "--rounds", "1", "--warmup", "0"]
+    found = run("preprocess", tmp_path, *little)["figures"]
+    stages = found["stages"]
+    assert set(stages) == {*STAGES, "rest", "total"}
+    assert sum(stages[name]["share"]["median"] for name in stages if name != "total") == pytest.approx(1)
+    assert all(stages[name]["audio_seconds_per_second"]["median"] > 0 for name in stages)
+    assert set(found["peak_mib"]) == {"latents", "prompts", "conditions"} and min(found["peak_mib"].values()) > 100
+
+
+@pytest.mark.slow
+def test_load_measures_a_checkpoint_of_either_form(tmp_path: Path) -> None:
+    little = ["--width", "512", "--layers", "6", "--shards", "3", "--rounds", "1"]
+    found = run("load", tmp_path, *little)["figures"]["loads"]
+    assert [(load["layout"], load["into"]) for load in found] == [
+        (layout, format) for layout in ("one file", "3 shards") for format in ("bf16", "fp32")
+    ]
+    for load in found:
+        assert load["loaded_bytes"] == pytest.approx(55e6 * (2 if load["into"] == "fp32" else 1), rel=0.1)
+        assert 0 <= load["peak_anonymous"]["median"] < 1.6 and load["looks"]["median"] > 10
+        assert load["peak_resident"]["median"] > 0.9 and load["seconds"]["median"] > 0
