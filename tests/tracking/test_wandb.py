@@ -1,0 +1,47 @@
+"""W&B where it cannot be reached: no hang, no prompt, and nothing silent."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lightning.pytorch.loggers import WandbLogger
+from matplotlib import image
+
+from acetrain.errors import Failed
+from acetrain.tracking import wandb as tracking
+from acetrain.tracking.logger import Mode
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key, and a server that does not answer."""
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(tracking, "PATIENCE", 3.0)
+
+
+def started(folder: Path, mode: Mode) -> WandbLogger:
+    return tracking.start(folder, "name", "group", {"seed": 0}, "project", mode)
+
+
+def test_auto_goes_on_offline_and_says_so(tmp_path, unreachable, capfd):
+    logger = started(tmp_path, Mode.auto)
+    logger.log_metrics({"loss": 1.0}, step=1)
+    image.imsave(tmp_path / "loss.png", np.zeros((2, 2, 3)))
+    tracking.finish(logger, tmp_path / "loss.png", [1, 2, 3])
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert "W&B cannot be reached (" in capfd.readouterr().err
+
+
+def test_online_fails(tmp_path, unreachable):
+    with pytest.raises(Failed, match=r"logger.mode: online, and W&B cannot be reached \("):
+        started(tmp_path, Mode.online)
+
+
+def test_a_run_started_again_is_the_same_run(tmp_path):
+    ids = []
+    for _ in range(2):
+        logger = started(tmp_path, Mode.offline)
+        ids.append(logger.experiment.id)
+        logger.experiment.finish()
+    assert ids[0] == ids[1] == (tmp_path / "wandb_id").read_text()
