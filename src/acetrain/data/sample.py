@@ -9,6 +9,7 @@ from typing import Any
 
 from acetrain.data import prompt
 from acetrain.data.prompt import Reader, text
+from acetrain.data.sidecars import lrc
 from acetrain.data.wording import Override
 from acetrain.errors import require
 
@@ -25,6 +26,12 @@ class Sample:
     warnings: list[str] = field(default_factory=list)
     caption_at_fault: bool = False
     """Whether a caption may be in what could not be read."""
+
+
+def sung(value: object) -> str:
+    """Lyrics as they are sung: without times, if any line starts with one."""
+    given = prompt.lyrics(value)
+    return prompt.lyrics(lrc.plain(given)) if lrc.is_timed(given) else given
 
 
 def repeat(value: object) -> int:
@@ -52,6 +59,7 @@ def override(value: object) -> Override:
 FIELDS: Mapping[str, Reader] = MappingProxyType(
     prompt.FIELDS
     | {
+        "lyrics": sung,
         "genre": lambda value: text("genre", value),
         "custom_tag": lambda value: text("custom_tag", value),
         "prompt_override": override,

@@ -127,7 +127,18 @@ def test_the_layout_of_v1(tmp_path: Path) -> None:
     assert (only(found).prompt.caption, only(found).prompt.lyrics) == ("pop, piano, 120 bpm", "[verse]\nla")
 
 
-def test_times_are_taken_off_in_any_file_of_lyrics(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["a_lyrics.txt", "a.lrc", "a.txt", "a.json", "a.lyrics.txt", "keys.csv"])
+def test_times_are_taken_off_wherever_lyrics_stand(tmp_path: Path, kind: str) -> None:
+    timed = {
+        "a.txt": "caption: x\nlyrics:\n[00:01.00]la\n[00:02.00]lo",
+        "a.json": '{"lyrics": "[00:01.00]la\\n[00:02.00]lo"}',
+        "keys.csv": 'File,Lyrics\na.wav,"[00:01.00]la\n[00:02.00]lo"\n',
+    }
+    found = scanned(tmp_path, {"a_prompt.txt": "x", kind: timed.get(kind, "[00:01.00]la\n[00:02.00]lo")})
+    assert only(found).prompt.lyrics == "la\nlo"
+
+
+def test_the_same_lyrics_with_and_without_times_agree(tmp_path: Path) -> None:
     files = {"a.caption.txt": "x", "a.lyrics.txt": "[ar:Me]\n[Verse]\n[00:01.00]la", "a.lrc": "[00:02.00][Verse]\nla"}
     found = scanned(tmp_path, files)
     assert only(found).prompt.lyrics == "[Verse]\nla" and not said(found)

@@ -14,8 +14,8 @@ def caption(text: str) -> dict[str, Any]:
 
 
 def lyrics(text: str) -> dict[str, Any]:
-    """The text is the lyrics, without times if it has any."""
-    return {"lyrics": lrc.plain(text) if lrc.is_timed(text) else text}
+    """The text is the lyrics."""
+    return {"lyrics": text}
 
 
 def timed_lyrics(text: str) -> dict[str, Any]:
