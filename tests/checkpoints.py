@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AceStepTransformer1DModel
 from diffusers.pipelines.ace_step import AceStepAudioTokenDetokenizer, AceStepAudioTokenizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -60,6 +61,18 @@ def uniform(folder: Path) -> Path:
         built = kind.from_config(json.loads((tokens / "config.json").read_text()))
         assert isinstance(built, kind)
         built.save_pretrained(tokens)
+    return folder
+
+
+def like_turbo(folder: Path) -> Path:
+    """A turbo of random weights whose DiT is as wide as its condition, as the 2B variants' are."""
+    uniform(folder)
+    at = folder / "transformer"
+    sizes = {key: json.loads((folder / "condition_encoder" / "config.json").read_text())[key] for key in SIZES}
+    change_json(at / "config.json", is_turbo=True, model_version="turbo", encoder_hidden_size=None, **sizes)
+    built = AceStepTransformer1DModel.from_config(json.loads((at / "config.json").read_text()))
+    assert isinstance(built, AceStepTransformer1DModel)
+    built.save_pretrained(at)
     return folder
 
 
