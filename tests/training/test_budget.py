@@ -114,7 +114,7 @@ def test_the_search_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_card_that_holds_no_song_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_card(monkeypatch, 219)
     with pytest.raises(Failed, match=r"data.max_frames: one song of 220 frames .* card, gradient checkpointing"):
-        find(ready(), EXTENT)
+        Budget(None, EXTENT, Remembered("")).frames(ready())
 
 
 def test_without_a_gpu_auto_is_a_stated_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

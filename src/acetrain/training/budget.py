@@ -48,10 +48,12 @@ class Budget:
     def frames(self, module: FlowMatching) -> int:
         """Padded frames of a micro-batch, the same on every rank. All ranks must ask together the first time.
 
-        Raises `Failed` where the card does not hold a single song.
+        Raises `Failed`, on every rank, where the card of one does not hold a single song.
         """
         if not self.settled:
             self.settled = self.asked or smallest_over_ranks(self._on_this_card(module), module.device)
+        if not self.settled:
+            raise Failed(too_large(module, f"one song of {self.extent.longest} frames"))
         return self.settled
 
     def _on_this_card(self, module: FlowMatching) -> int:
@@ -65,8 +67,9 @@ class Budget:
             self._say(known, f"as found on {card[0]} before, {self.remembered.file}")
             return known
         found = find(module, self.extent)
-        self.remembered.keep(key, found)
-        self._say(found, f"what real steps left room for on {card[0]}")
+        if found:
+            self.remembered.keep(key, found)
+            self._say(found, f"what real steps left room for on {card[0]}")
         return found
 
     def _say(self, frames: int, why: str) -> None:
@@ -85,12 +88,12 @@ def card_of(device: torch.device) -> tuple[str, int] | None:
 def find(module: FlowMatching, extent: Extent) -> int:
     """The largest budget whose worst micro-batches the card holds in real steps, within `GRAIN` of the longest song.
 
-    Raises `Failed` where it does not hold one song alone. Leaves parameters, optimizer and random states alone.
+    0 where it does not hold the longest song alone. Leaves parameters, optimizer and random states as they were.
     """
     with untouched(module):
         probe = functools.cache(functools.partial(holds, module, tokens=extent.tokens))
         if not probe(1, extent.longest):
-            raise Failed(too_large(module, f"one song of {extent.longest} frames"))
+            return 0
         grain = max(1, int(extent.longest * GRAIN))
 
         def fits(frames: int) -> bool:
