@@ -68,10 +68,13 @@ def test_surround_is_refused(tmp_path: Path) -> None:
         audio.inspect(encoded(tmp_path, ".m4a", channels=6), 0.1)
 
 
+@pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("suffix", sorted(BY_FFMPEG))
-def test_without_ffmpeg_it_is_said_what_is_needed(tmp_path: Path, monkeypatch, suffix: str) -> None:
+def test_without_ffmpeg_it_is_said_what_is_needed(tmp_path: Path, monkeypatch, suffix: str, there: bool) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    if there:
+        (tmp_path / "ffmpeg").write_text("no program, and not to be run")
     (tmp_path / f"a{suffix}").write_bytes(b"something")
-    message = rf"needs ffmpeg, which is not installed, as all {suffix} do \(get it by `apt install ffmpeg`, "
+    message = rf"needs ffmpeg, which is not there to run, as all {suffix} do \(get it by `apt install ffmpeg`, "
     with pytest.raises(Refused, match=message):
         audio.inspect(tmp_path / f"a{suffix}", 0.1)

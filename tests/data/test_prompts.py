@@ -41,6 +41,14 @@ def test_where_the_tag_goes(caption: str, position: TagPosition, result: str) ->
     assert tagged(caption, "", position) == caption
 
 
+@pytest.mark.parametrize("position", TagPosition)
+def test_a_tag_of_several_words_is_put_once(position: TagPosition) -> None:
+    once = tagged("slow piano", "zz (live), 9.5", position)
+    assert tagged(once, "ZZ (live), 9.5", position) == once or position is TagPosition.replace
+    assert tagged("zzz, slow", "zz", TagPosition.prepend) == "zz, zzz, slow"
+    assert tagged("slow, zzz", "zz", TagPosition.append) == "slow, zzz, zz"
+
+
 def test_as_written_changes_nothing() -> None:
     assert worded(AS_WRITTEN) == SONG
 

@@ -61,9 +61,9 @@ def opened(file: Path) -> Iterator[Pipe]:
         command = [part.format(f"file:{file}") if part == "{}" else part for part in _COMMAND]
         try:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, PermissionError) as error:
             raise Refused(
-                f"needs ffmpeg, which is not installed, as all {file.suffix.lower()} do "
+                f"needs ffmpeg, which is not there to run, as all {file.suffix.lower()} do "
                 "(get it by `apt install ffmpeg`, `brew install ffmpeg` or from ffmpeg.org, or convert it to flac)"
             ) from error
         with process:

@@ -1,5 +1,6 @@
 """How a song's caption is worded for training: its genre instead, and the activation tag."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -37,14 +38,14 @@ class Settings:
 
 def tagged(caption: str, tag: str, position: TagPosition) -> str:
     """The caption with the tag in its place; one that has it there already, set off by a comma, stays as it is."""
-    parts = [part.strip().lower() for part in caption.split(",")]
     if not tag:
         return caption
     if position is TagPosition.replace or not caption:
         return tag
+    word = re.escape(tag)
     if position is TagPosition.prepend:
-        return caption if parts[0] == tag.lower() else f"{tag}, {caption}"
-    return caption if parts[-1] == tag.lower() else f"{caption}, {tag}"
+        return caption if re.match(rf"{word}\s*(,|$)", caption, re.IGNORECASE) else f"{tag}, {caption}"
+    return caption if re.search(rf"(^|,)\s*{word}$", caption, re.IGNORECASE) else f"{caption}, {tag}"
 
 
 def drawn_for_genre(name: str, ratio: float) -> bool:
