@@ -39,6 +39,11 @@ def test_headers_in_any_case_and_order(tmp_path: Path) -> None:
     assert row and row.given == {"bpm": "90", "file": "a.wav", "keyscale": "C major"}
 
 
+def test_the_header_alone_tells_the_delimiter(tmp_path: Path) -> None:
+    row, _ = tables(tmp_path, "a.wav", keys="File,Caption\na.wav,slow; sad; piano; rain; tape\n").row_of("a.wav")
+    assert row and row.given["caption"] == "slow; sad; piano; rain; tape"
+
+
 def test_a_file_without_a_row_is_said(tmp_path: Path) -> None:
     found = tables(tmp_path, "a.wav", "b.wav", keys=f"{HEADER}\na.wav,,,90,,\n", more=HEADER)
     assert found.row_of("b.wav") == (None, ["keys.csv and more.csv: no row for it"])
