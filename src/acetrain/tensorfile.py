@@ -39,9 +39,9 @@ def read_header(file: Path) -> Header:
             raise ValueError("not a whole safetensors file")
         described = json.loads(stream.read(length))
     try:
-        metadata = described.pop("__metadata__", {})
+        metadata = dict(described.pop("__metadata__", {}))
         tensors = {name: _stored(entry, 8 + length) for name, entry in described.items()}
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError("not the header of a safetensors file") from error
     if size != max((stored.start + stored.length for stored in tensors.values()), default=8 + length):
         raise ValueError("its length does not fit its header")

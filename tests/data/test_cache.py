@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from acetrain.acestep import weights
 from acetrain.acestep.model import Tiny
+from acetrain.atomic import PARTIAL
 from acetrain.data import cache as cache_module
 from acetrain.data.cache import Cache
 from acetrain.data.store import Store, path_of
 from acetrain.errors import Refused
+from acetrain.tensorfile import read_header
 
 
 @pytest.fixture
@@ -82,7 +84,12 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda index: index["songs"][0].update(frames="9"), "frames is '9'"),
         (lambda index: index["songs"][0].update(frames=10**6), r"is not as its index says \(preprocess again"),
         (lambda index: index["fingerprint"].update(more=1), "fields more do not match"),
-        (lambda index: index["songs"].append(index["songs"][0] | {"file": "songs/x.safetensors"}), "is missing"),
+        (
+            lambda index: index["songs"].append(index["songs"][0] | {"name": "z", "file": "songs/x.safetensors"}),
+            "is missing",
+        ),
+        (lambda index: index["songs"].append(index["songs"][-1]), "is out of order"),
+        (lambda index: index["songs"][1].update(repeat=0), "or counts less than one frame, token or repeat"),
     ],
 )
 def test_an_index_that_is_not_right_is_refused(copied: Path, change: Callable, message: str) -> None:
@@ -101,6 +108,32 @@ def test_a_song_encoded_again_without_its_index_is_refused(copied: Path, edited:
         Cache.open(copied)
     store.finish([song, *cache.songs[1:]])
     assert song in Cache.open(copied).songs
+
+
+def test_another_song_put_in_its_place_is_refused(copied: Path) -> None:
+    cache = Cache.open(copied)
+    song = cache.songs[0]
+    Store(copied, cache.fingerprint).add(replace(song, audio="1" * 64), *cache.read(song))
+    with pytest.raises(Refused, match=f"cache: {song.name}: .* is not as its index says"):
+        cache.read(song)
+
+
+def test_what_a_killed_writer_left_goes_when_its_song_is_written(copied: Path) -> None:
+    cache = Cache.open(copied)
+    song = cache.songs[0]
+    file = copied / song.file
+    left = file.with_name(f"{PARTIAL}abc-{file.name}")
+    left.write_bytes(b"half")
+    Store(copied, cache.fingerprint).add(song, *cache.read(song))
+    assert not left.exists() and file.is_file()
+
+
+@pytest.mark.parametrize("record", ["[" * 9999, "7", "null"])
+def test_a_record_that_is_none_is_refused(copied: Path, record: str) -> None:
+    file = copied / Cache.open(copied).songs[0].file
+    save_file(load_file(file), file, metadata={"record": record})
+    with pytest.raises(Refused, match="is cut short or not a song's"):
+        Cache.open(copied)
 
 
 def test_a_song_cut_short_is_refused(copied: Path) -> None:
@@ -135,7 +168,7 @@ def test_a_song_that_is_not_right_is_refused_by_name(copied: Path, damage: Calla
     song = cache.songs[2]
     tensors = load_file(copied / song.file)
     damage(tensors)
-    save_file(tensors, copied / song.file)
+    save_file(tensors, copied / song.file, metadata=read_header(copied / song.file).metadata)
     with pytest.raises(Refused, match=f"cache: {song.name}: .* {message}"):
         cache.read(song)
 

@@ -140,6 +140,8 @@ class Cache:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        if read_record(self.folder / song.file) != song.record() | {"encoding": self.fingerprint.digest()}:
+            raise Refused(f"cache: {song.name}: {self.folder / song.file} is not as its index says ({_AGAIN})")
         try:
             tensors = load_file(self.folder / song.file)
             latents, condition = tensors["latents"], tensors["condition"]
@@ -198,13 +200,19 @@ def read_index(folder: Path) -> tuple[Fingerprint, tuple[CachedSong, ...]]:
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
-            raise Refused(f"cache: {file} has format {index['format']!r}, this version reads {FORMAT}")
+            raise Refused(
+                f"cache: {file} has format {index['format']!r}, this version reads {FORMAT}\n"
+                "preprocess the songs again, into another folder"
+            )
         songs = tuple(parse_row(CachedSong, row) for row in index["songs"])
+        for song, before in zip(songs, (None, *songs), strict=False):
+            if min(song.frames, song.tokens, song.repeat) < 1 or (before and before.name >= song.name):
+                raise ValueError(f"{song.name} is out of order, or counts less than one frame, token or repeat")
         return parse_row(Fingerprint, index["fingerprint"]), songs
     except FileNotFoundError as error:
         why = "preprocess was interrupted: run it again" if (folder / SONGS).is_dir() else "preprocess makes one"
         raise Refused(f"cache: {folder} has no {INDEX} ({why})") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refused(f"cache: {file} is not the index of a cache ({error})") from error
 
 
@@ -224,7 +232,7 @@ def read_record(file: Path) -> dict[str, Any] | None:
     """The record in the header of a song's file; None where the file is absent, cut short or foreign."""
     try:
         record = json.loads(read_header(file).metadata["record"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -61,7 +61,7 @@ class Store:
 
         file = self.folder / song.file
         file.parent.mkdir(parents=True, exist_ok=True)
-        for left_by_a_kill in file.parent.glob(f".{file.name}.*"):
+        for left_by_a_kill in file.parent.glob(f"{atomic.PARTIAL}*-{file.name}"):
             left_by_a_kill.unlink(missing_ok=True)
         record = json.dumps(song.record() | {"encoding": self.fingerprint.digest()})
         atomic.write_bytes(file, save({"latents": latents, "condition": condition}, metadata={"record": record}))
