@@ -95,7 +95,18 @@ def run(module: FlowMatching, turns: Turns) -> timing.Timer:
     timer = timing.Timer()
     setting = turns.setting
     accelerator = Accelerator.gpu if setting.device.type == "cuda" else Accelerator.cpu
-    option = TrainerOption(accelerator, 1, 1, 1, 10**9, 1, 10**9, 1.0, 10**9, setting.checkpointing)
+    option = TrainerOption(
+        accelerator=accelerator,
+        devices=1,
+        nodes=1,
+        validation_quantiles=1,
+        checkpoint_every=1,
+        keep=1,
+        validate_every=1,
+        clip=1.0,
+        max_bad_steps=1,
+        gradient_checkpointing=setting.checkpointing,
+    )
     with tempfile.TemporaryDirectory() as folder:
         trainer = option.build(Precision(setting.format, setting.format), [], timer, Path(folder))
         trainer.fit(module, DataLoader(turns, batch_size=None))

@@ -17,11 +17,13 @@ pytestmark = [
 
 @pytest.fixture
 def training() -> FlowMatching:
-    """A module on the card, in Lightning's hands."""
+    """A module on the card, in Lightning's hands, after a step that made the libraries' workspaces."""
     loaded = module(attached()).to("cuda")
     trainer = Trainer(accelerator="gpu", devices=1, logger=False, enable_checkpointing=False)
     loaded.trainer = trainer
     trainer.strategy.connect(loaded)
+    with untouched(loaded):
+        assert holds(loaded, songs=2, frames=100, tokens=10)
     return loaded
 
 
