@@ -126,3 +126,20 @@ def test_a_long_or_damaged_file_is_read_up_to_its_crop(tmp_path: Path) -> None:
     assert audio.inspect(broken(tmp_path, "cut"), 0.08, crop=0.5).seconds == 0.5
     with pytest.raises(Refused, match="holds non-finite samples"):
         audio.inspect(broken(tmp_path, "nan"), 0.08, crop=0.5)
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x40\x00" + bytes(8192)], ids=["bare", "tagged"])
+def test_an_mp3_that_says_no_length_is_read_to_its_end(tmp_path: Path, tag: bytes) -> None:
+    rate, seconds = 48000, 8
+    quiet_and_loud = 0.3 * np.random.default_rng(0).standard_normal(rate * seconds).astype(np.float32)
+    quiet_and_loud[: rate * 2] *= 1e-3
+    with soundfile.SoundFile(tmp_path / "a.mp3", "w", rate, 1, bitrate_mode="VARIABLE", compression_level=0.2) as made:
+        made.write(quiet_and_loud)
+    data = (tmp_path / "a.mp3").read_bytes()
+    counted = data.index(b"Xing")
+    after = data.index(data[:2], counted)
+    (tmp_path / "b.mp3").write_bytes(tag + data[after:])
+    assert soundfile.info(tmp_path / "b.mp3").frames < 0.9 * rate * seconds
+    assert abs(audio.inspect(tmp_path / "b.mp3", 0.1).seconds - seconds) < 0.1
+    assert abs(audio.read(tmp_path / "b.mp3", 16000).shape[1] - 16000 * seconds) < 1600
+    assert audio.read(tmp_path / "b.mp3", 16000, 2.0).shape[1] == 32000

@@ -1,7 +1,10 @@
 """Audio files as streams of blocks: by libsndfile, or by the `ffmpeg` command where that cannot read them."""
 
+import os
+import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -44,7 +47,8 @@ class Stream(Protocol):
 class _SoundFile:
     def __init__(self, file: soundfile.SoundFile) -> None:
         self._file = file
-        self.samplerate, self.channels, self.frames = file.samplerate, file.channels, file.frames
+        self.samplerate, self.channels = file.samplerate, file.channels
+        self.frames = file.frames if file.seekable() else 0
 
     def read(self, count: int) -> Samples:
         try:
@@ -71,11 +75,35 @@ def _checked(opening: AbstractContextManager[Stream], file: Path) -> Iterator[St
 @contextmanager
 def _by_soundfile(file: Path) -> Iterator[Stream]:
     try:
-        stream = soundfile.SoundFile(file)
+        uncounted = file.suffix.lower() == ".mp3" and not _counts_frames(file)
+        stream = soundfile.SoundFile(_piped(file) if uncounted else file)
     except (soundfile.SoundFileError, OSError) as error:
         raise Refused(unreadable(error)) from error
     with stream:
         yield _SoundFile(stream)
+
+
+def _counts_frames(file: Path) -> bool:
+    """Whether an MP3 says how many frames it has; libsndfile guesses from the first bit rate where it does not, and
+    reads no further than its guess."""
+    with file.open("rb") as raw:
+        head = raw.read(10)
+        tagged = head[:3] == b"ID3" and len(head) == 10
+        raw.seek(10 + sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:]))) if tagged else 0)
+        first = raw.read(4096)
+    return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def _piped(file: Path) -> int:
+    """A descriptor to read a file from that cannot be sought in: it is decoded to its end."""
+    reading, writing = os.pipe()
+
+    def feed() -> None:
+        with file.open("rb") as raw, os.fdopen(writing, "wb") as pipe, suppress(BrokenPipeError):
+            shutil.copyfileobj(raw, pipe)
+
+    threading.Thread(target=feed, daemon=True).start()
+    return reading
 
 
 def blocks(stream: Stream, limit: int | None = None) -> Iterator[Samples]:
