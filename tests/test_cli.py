@@ -330,7 +330,18 @@ def test_processes_that_a_cell_starts_are_a_single_run(there, monkeypatch):
 @pytest.mark.slow
 def test_a_multirun_trains_data_parallel(there):
     encoded = fabricate.cache(there / "cache", songs=4)
-    quick = ["trainer=ddp", "trainer.accelerator=cpu", "logger=csv", "data.workers=0", "max_steps=1", "adapter.rank=2"]
+    option = "defaults:\n  - /schema/adapter@_here_: lora\n  - _self_\nrank: 2\nalpha: 4\ndropout: 0.0\n"
+    (there / "more" / "adapter").mkdir(parents=True)
+    (there / "more" / "adapter" / "small.yaml").write_text(option)
+    quick = [
+        "--config-dir=more",
+        "adapter=small",
+        "trainer=ddp",
+        "trainer.accelerator=cpu",
+        "logger=csv",
+        "data.workers=0",
+        "max_steps=1",
+    ]
     command = [sys.executable, "-m", "acetrain", "train", "-m", f"cache='{encoded}'", "seed=1,2", "out_dir=all", *quick]
     subprocess.run(command, check=True, timeout=300)
     assert len(list(there.glob("all/*/adapter/adapter_model.safetensors"))) == 2

@@ -72,6 +72,11 @@ class Multirun:
         self._product(job)
         return job
 
+    def alone(self, experiment: Path) -> list[str]:
+        """The arguments with which a process runs what `experiment` says as a single run."""
+        folders = [f"--config-dir={folder}" for folder in self.composer.sources.extra]
+        return [self.composer.job, f"experiment={experiment}", *folders, *(["--debug"] if self.debug else [])]
+
     def _built(self, index: int) -> Any:
         return self.composer.compose(self.grid.cells[index]).build()
 
@@ -135,7 +140,7 @@ class Multirun:
 
 
 @contextmanager
-def _alone(name: str, job: Any) -> Iterator[None]:
+def _alone(multirun: Multirun, job: Any) -> Iterator[None]:
     """Within it a job that starts processes of its own, as data-parallel training does, starts them as a single run.
 
     They get the arguments of this process, which would be the whole multirun's; and what a job leaves in the
@@ -143,7 +148,7 @@ def _alone(name: str, job: Any) -> Iterator[None]:
     """
     arguments, hydra, environment = sys.argv, HydraConfig.instance().cfg, dict(os.environ)
     if isinstance(job, Placed):
-        sys.argv = [arguments[0], name, f"experiment={Path(job.out_dir).absolute() / 'config.yaml'}"]
+        sys.argv = [arguments[0], *multirun.alone(Path(job.out_dir).absolute() / "config.yaml")]
     HydraConfig.instance().cfg = None
     try:
         yield
@@ -180,7 +185,7 @@ def run_cell(multirun: Multirun, config: DictConfig) -> Outcome:
     def attempt() -> None:
         job = multirun.job(index)
         job.check()
-        with _alone(multirun.composer.job, job):
+        with _alone(multirun, job):
             job.run()
 
     with ExitStack() as stack:
