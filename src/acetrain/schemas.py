@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from acetrain.acestep.model import Released, Tiny
 from acetrain.acestep.tasks import Complete, Cover, Extract, Lego, Repaint, Text2music
 from acetrain.adapters.adapter import LoRA
-from acetrain.adapters.targets import Targets
+from acetrain.adapters.targets import Blocks, Targets
 from acetrain.data.option import Data
 from acetrain.data.prompts import Prompts
 from acetrain.flow.loss import Mse
@@ -55,7 +55,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
         "complete": Complete,
     },
     "adapter": {"lora": LoRA},
-    "targets": {"patterns": Targets},
+    "targets": {"patterns": Targets, "blocks": Blocks},
     "optimizer": {"adamw": AdamW},
     "schedule": {"constant": Constant, "cosine": Cosine},
     "timesteps": {"acestep": Acestep, "uniform": Uniform, "discrete": Discrete},

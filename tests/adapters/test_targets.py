@@ -4,7 +4,10 @@ import pytest
 
 from acetrain.acestep.model import Tiny
 from acetrain.acestep.names import linear_layers
-from acetrain.adapters.targets import Targets
+from acetrain.adapters.targets import Blocks, Targets, block_of
+from acetrain.composition.job import Composer
+from acetrain.composition.overrides import read
+from acetrain.composition.sources import PACKAGED, Sources
 from acetrain.errors import Refused
 
 LAYERS = linear_layers(Tiny("tiny", "", 8, 1.0, 1.0).config("transformer"))
@@ -47,3 +50,53 @@ def test_exclusion_takes_away() -> None:
 def test_a_pattern_without_a_match_names_the_nearest(include: list[str], exclude: list[str], message: str) -> None:
     with pytest.raises(Refused, match=message.replace("(", r"\(")):
         Targets(include, exclude).select(LAYERS)
+
+
+COUNT = 1 + max(block_of(name) or 0 for name in LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "blocks"), [(0, -1, range(COUNT)), (1, 1, [1]), (-1, COUNT - 1, [COUNT - 1])]
+)
+def test_a_range_of_blocks(first: int, last: int, blocks: list[int]) -> None:
+    chosen = Blocks(["mlp"], ["up_proj"], first, last).select(LAYERS)
+    assert chosen == [f"layers.{block}.mlp.{part}" for block in blocks for part in ("gate_proj", "down_proj")]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "include", "message"),
+    [
+        (COUNT, -1, "mlp", f"targets.first: must be from -{COUNT} to {COUNT - 1}, got {COUNT}"),
+        (0, -COUNT - 1, "mlp", "targets.last: must be from"),
+        (1, 0, "mlp", r"targets.last: must be at least targets.first \(1\), got 0"),
+        (0, 0, "layers.1", "targets.include: 'layers.1' matches no module"),
+        (0, -1, "condition_embedder", "targets.include: 'condition_embedder' matches no module"),
+    ],
+)
+def test_blocks_that_are_not_there_are_refused(first: int, last: int, include: str, message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        Blocks([include], [], first, last).select(LAYERS)
+
+
+CONDITIONING = 1 + 2 * 3
+"""The condition's embedder, and three layers of each of the two embeddings of time."""
+
+
+@pytest.mark.parametrize(
+    ("option", "in_a_block", "outside"),
+    [
+        ("attention", 8, 0),
+        ("self_attention", 4, 0),
+        ("cross_attention", 4, 0),
+        ("mlp", 3, 0),
+        ("attention_mlp", 11, 0),
+        ("blocks", 11, 0),
+        ("conditioning", 0, CONDITIONING),
+        ("all_linear", 11, CONDITIONING),
+    ],
+)
+def test_each_option_selects_what_it_says(option: str, in_a_block: int, outside: int) -> None:
+    job = Composer("train", Sources((PACKAGED,))).compose([read(f"targets={option}"), read("cache=x")]).build()
+    chosen = job.targets.select(LAYERS)
+    assert sum(block_of(name) is not None for name in chosen) == COUNT * in_a_block
+    assert sum(block_of(name) is None for name in chosen) == outside
