@@ -9,7 +9,7 @@ from acetrain.adapters.targets import Blocks, Targets
 from acetrain.data.option import Data
 from acetrain.data.prompts import Prompts
 from acetrain.flow.loss import Mse
-from acetrain.flow.timesteps import Acestep, Discrete, Uniform
+from acetrain.flow.timesteps import Acestep, Beta, Cosmap, Discrete, LogitNormal, Mode, Uniform
 from acetrain.jobs.adopt import Adopt
 from acetrain.jobs.explain import Explain
 from acetrain.jobs.generate import Generate
@@ -58,7 +58,15 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "targets": {"patterns": Targets, "blocks": Blocks},
     "optimizer": {"adamw": AdamW},
     "schedule": {"constant": Constant, "cosine": Cosine},
-    "timesteps": {"acestep": Acestep, "uniform": Uniform, "discrete": Discrete},
+    "timesteps": {
+        "acestep": Acestep,
+        "logit_normal": LogitNormal,
+        "uniform": Uniform,
+        "discrete": Discrete,
+        "mode": Mode,
+        "cosmap": Cosmap,
+        "beta": Beta,
+    },
     "loss": {"mse": Mse},
     "precision": {"precision": Precision},
     "data": {"cached": Data},

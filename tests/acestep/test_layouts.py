@@ -238,12 +238,17 @@ def test_official_configurations_hold_what_diffusers_would_write(randomised, off
 def test_the_density_of_timesteps_is_the_checkpoint_s(tmp_path):
     from acetrain.flow.timesteps import Acestep, Uniform
 
+    plain = {"shift": 1.0, "low": 0.0, "high": 1.0, "stratified": False}
+
+    def acestep(mean: float | None, std: float | None) -> Acestep:
+        return Acestep(**plain, mean=mean, std=std)
+
     folder = write_official(tmp_path / "a", timestep_mu=-0.1, timestep_sigma=0.7)
     said = open_checkpoint(folder, []).said_of_timesteps()
-    assert Acestep(None, None).fitted(said) == Acestep(-0.1, 0.7)
-    assert Acestep(0.3, None).fitted(said) == Acestep(0.3, 0.7)
-    assert Acestep(None, None).fitted(Diffusers(EMBEDDED).said_of_timesteps()) == Acestep(-0.4, 1.0)
-    assert Uniform().fitted(said) == Uniform()
+    assert acestep(None, None).fitted(said) == acestep(-0.1, 0.7)
+    assert acestep(0.3, None).fitted(said) == acestep(0.3, 0.7)
+    assert acestep(None, None).fitted(Diffusers(EMBEDDED).said_of_timesteps()) == acestep(-0.4, 1.0)
+    assert Uniform(**plain).fitted(said) == Uniform(**plain)
     broken = write_official(tmp_path / "b", timestep_sigma=0)
     with pytest.raises(Refused, match=r"config.json: timestep_sigma is 0"):
         open_checkpoint(broken, []).said_of_timesteps()

@@ -25,6 +25,8 @@ class Batch:
     """What each song's draws are keyed by: (seed, epoch, song, repeat)."""
     weight: float
     """Share of each song in the step's mean; 0 in a batch that only keeps a rank in step with the others."""
+    places: tuple[int, ...]
+    """Each song's place in the run: how many visits of the plan come before this one."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """The same batch with its tensors on `device`."""
@@ -43,8 +45,9 @@ def collate(
     songs: Sequence[tuple[Float[Tensor, "_ channel"], Float[Tensor, "_ width"]]],
     keys: Sequence[tuple[Key, ...]],
     weight: float,
+    places: Sequence[int] | None = None,
 ) -> Batch:
-    """Pad (latents, condition) pairs into a batch."""
+    """Pad (latents, condition) pairs into a batch; songs of no plan are counted from 0."""
     latents, conditions = zip(*songs, strict=True)
     return Batch(
         pad_sequence(list(latents), batch_first=True),
@@ -53,4 +56,5 @@ def collate(
         tuple(map(len, conditions)),
         tuple(keys),
         weight,
+        tuple(range(len(songs)) if places is None else places),
     )

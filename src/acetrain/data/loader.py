@@ -44,17 +44,20 @@ class Steps(Dataset[list[Batch] | Unreadable]):
         lengths = [self.plan.lengths[visit.song] for visit in visits]
         filler = (min(range(len(visits)), key=lengths.__getitem__),)
         dealt = deal(lengths, self.max_frames, self.ranks)[self.rank]
+        first = self.plan.place(index)
+        placed = [(visit, first + position) for position, visit in enumerate(visits)]
         return [
-            self._batch([visits[position] for position in group or filler], 1 / len(visits) if group else 0.0)
+            self._batch([placed[position] for position in group or filler], 1 / len(visits) if group else 0.0)
             for group in dealt
         ]
 
-    def _batch(self, visits: Sequence[Visit], weight: float) -> Batch:
+    def _batch(self, placed: Sequence[tuple[Visit, int]], weight: float) -> Batch:
+        visits, places = zip(*placed, strict=True)
         songs = [self.songs[visit.song] for visit in visits]
         keys = [
             (self.plan.seed, visit.epoch, song.name, visit.repeat) for visit, song in zip(visits, songs, strict=True)
         ]
-        return collate([self.cache.read(song) for song in songs], keys, weight)
+        return collate([self.cache.read(song) for song in songs], keys, weight, places)
 
 
 def loader(steps: Steps, start: int, stop: int, workers: int, pin_memory: bool) -> DataLoader[list[Batch] | Unreadable]:

@@ -53,6 +53,11 @@ class Plan:
         epoch, place = divmod(index, self.steps_per_epoch)
         return self.epoch(epoch)[place]
 
+    def place(self, index: int) -> int:
+        """How many visits come before optimizer step `index`, over all epochs."""
+        epoch, step = divmod(index, self.steps_per_epoch)
+        return epoch * sum(self.visits_per_epoch) + sum(map(len, self.epoch(epoch)[:step]))
+
     def epoch(self, epoch: int) -> tuple[tuple[Visit, ...], ...]:
         """The steps of one epoch: songs of similar length together, the steps in random order.
 

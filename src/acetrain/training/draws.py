@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from acetrain.data.batch import Batch
 from acetrain.flow.timesteps import Timesteps
-from acetrain.keyed import generator
+from acetrain.keyed import generator, seed_of
+
+GOLDEN = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio: the Kronecker sequence of lowest discrepancy, in whole numbers, exact at any place."""
 
 
 @dataclass
@@ -24,7 +27,6 @@ class Draws:
 def draw(batch: Batch, timesteps: Timesteps, condition_dropout: float) -> Draws:
     """The draws of each song from its own key, so that no batch, split, rank or restart changes them."""
     channels = batch.latents.shape[2]
-    u = torch.stack([torch.rand((), generator=generator(*key, "t"), dtype=torch.float64) for key in batch.keys])
     noise = [
         torch.randn(frames, channels, generator=generator(*key, "noise"))
         for key, frames in zip(batch.keys, batch.frames, strict=True)
@@ -32,7 +34,20 @@ def draw(batch: Batch, timesteps: Timesteps, condition_dropout: float) -> Draws:
     chance = torch.stack([torch.rand((), generator=generator(*key, "condition")) for key in batch.keys])
     device = batch.latents.device
     return Draws(
-        timesteps.quantile(u).float().to(device),
+        timesteps.quantile(shares(batch, timesteps.stratified)).float().to(device),
         pad_sequence(noise, batch_first=True).to(device),
         (chance < condition_dropout).to(device),
     )
+
+
+def shares(batch: Batch, stratified: bool) -> Float64[Tensor, " song"]:
+    """Where in the density each song's time is drawn, uniform in [0, 1).
+
+    Stratified, the song at place n gets frac(offset + n / golden ratio), the offset drawn from the seed: any stretch of
+    the run covers [0, 1) evenly, and a place's share is the same in every batch, on every rank, after every restart.
+    """
+    if not stratified:
+        return torch.stack([torch.rand((), generator=generator(*key, "t"), dtype=torch.float64) for key in batch.keys])
+    offsets = [2 * seed_of(key[0], "stratified") for key in batch.keys]
+    turns = [(offset + place * GOLDEN) % 2**64 for offset, place in zip(offsets, batch.places, strict=True)]
+    return torch.tensor([(turn >> 11) / 2**53 for turn in turns], dtype=torch.float64)
