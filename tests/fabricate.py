@@ -58,7 +58,7 @@ def attached(dropout: float = 0.0, rank: int = 4, include: tuple[str, ...] = ("s
 def module(loaded: Base, condition_dropout: float = 0.15, total_steps: int = 10) -> FlowMatching:
     """A training module over `loaded`."""
     adamw = AdamW(1e-3, 0.9, 0.999, 1e-8, 0.01)
-    recipe = Recipe(ACESTEP, Mse(), adamw, Constant(0), condition_dropout, 1.0, 3, 0)
+    recipe = Recipe(ACESTEP, Mse(), adamw, Constant(0, 0.0), condition_dropout, 1.0, 3, 0)
     return FlowMatching(loaded, recipe, total_steps).train()
 
 

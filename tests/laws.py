@@ -19,7 +19,7 @@ from acetrain.flow.timesteps import Timesteps
 from acetrain.training.draws import draw
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
-from acetrain.training.schedule import Horizon, Schedule
+from acetrain.training.schedule import CosineRestarts, Horizon, Schedule
 
 LAYERS = linear_layers(MODEL.config("transformer"))
 SONGS = [song(frames, 20, seed=frames) for frames in (61, 90)]
@@ -117,14 +117,21 @@ def lowers_a_loss(optimizer: OptimizerOption) -> None:
     assert weight.square().sum() < 8
 
 
-def stays_within_the_peak_and_never_rises_again(schedule: Schedule) -> None:
+def stays_within_the_peak_and_rises_at_restarts_only(schedule: Schedule) -> None:
     horizon = Horizon(500)
     curve = [horizon.factor(schedule, step) for step in range(500)]
     assert all(0 <= factor <= 1 for factor in curve) and max(curve) == 1
-    after = curve[schedule.warmup :]
-    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(after))
-    extended = horizon.extended(schedule, 400, 900)
-    assert all(extended.factor(schedule, step) <= curve[399] + 1e-12 for step in range(400, 900))
+    after = curve[horizon.warmup(schedule) :]
+    rises = sum(later > earlier + 1e-12 for earlier, later in pairwise(after))
+    assert rises == (schedule.cycles - 1 if isinstance(schedule, CosineRestarts) else 0)
+
+
+def is_never_raised_by_an_extension(schedule: Schedule) -> None:
+    horizon = Horizon(500)
+    for reached in (250, 400, 500):
+        extended = horizon.extended(schedule, reached, 900)
+        ceiling = horizon.factor(schedule, reached - 1) + 1e-12
+        assert all(0 <= extended.factor(schedule, step) <= ceiling for step in range(reached, 900))
 
 
 def is_a_quantile_function(timesteps: Timesteps) -> None:

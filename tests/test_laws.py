@@ -14,7 +14,7 @@ SOURCES = Sources((PACKAGED,))
 LAWS = {
     "timesteps": [laws.is_a_quantile_function, laws.is_what_songs_draw],
     "loss": [laws.belongs_to_the_song],
-    "schedule": [laws.stays_within_the_peak_and_never_rises_again],
+    "schedule": [laws.stays_within_the_peak_and_rises_at_restarts_only, laws.is_never_raised_by_an_extension],
     "optimizer": [laws.resumes_to_the_bit, laws.lowers_a_loss],
 }
 ADAPTER_LAWS = [

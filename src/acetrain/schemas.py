@@ -20,7 +20,15 @@ from acetrain.jobs.train import Train
 from acetrain.tracking.logger import Csv, Wandb
 from acetrain.training.optimizer import AdamW
 from acetrain.training.precision import Precision
-from acetrain.training.schedule import Constant, Cosine
+from acetrain.training.schedule import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    Linear,
+    Polynomial,
+    Rex,
+    WarmupStableDecay,
+)
 from acetrain.training.trainer import TrainerOption
 
 JOBS: Mapping[str, type] = {
@@ -57,7 +65,15 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "adapter": {"lora": LoRA},
     "targets": {"patterns": Targets, "blocks": Blocks},
     "optimizer": {"adamw": AdamW},
-    "schedule": {"constant": Constant, "cosine": Cosine},
+    "schedule": {
+        "constant": Constant,
+        "linear": Linear,
+        "cosine": Cosine,
+        "cosine_restarts": CosineRestarts,
+        "polynomial": Polynomial,
+        "rex": Rex,
+        "warmup_stable_decay": WarmupStableDecay,
+    },
     "timesteps": {
         "acestep": Acestep,
         "logit_normal": LogitNormal,
