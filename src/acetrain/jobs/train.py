@@ -222,13 +222,15 @@ class Train:
 
         from acetrain.data.module import CachedSongs
         from acetrain.tracking.plots import plot_run
+        from acetrain.training import checkpoint
         from acetrain.training.budget import too_large
         from acetrain.training.replicas import first_rank
 
         workers = self.data.workers
         data = CachedSongs(self.songs, self.split[0], self.plan, self._budget, workers, self.total_steps)
         name = f"{self.name}-{signature_of(self.folder.identity)}"
-        loggers = self.logger.open(self.folder.path, name, self.name, resolved(self)) if first_rank() else []
+        start, config = checkpoint.newest_step(self.folder.path), resolved(self)
+        loggers = self.logger.open(self.folder.path, name, self.name, config, start) if first_rank() else []
         try:
             self.trainer.build(self.precision, loggers, keeper, self.folder.path).fit(module, data)
         except torch.OutOfMemoryError as error:

@@ -6,6 +6,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from acetrain.errors import Refused
+
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
@@ -17,8 +19,9 @@ class LoggerOption:
     def check(self) -> None:
         """Raise Refused if the tracker cannot be reached as asked."""
 
-    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> "list[Logger]":
-        """The Lightning loggers of the run in `folder`; to be called by the rank that writes."""
+    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
+        """The Lightning loggers of the run in `folder`, which goes on from step `start`; to be called by the rank that
+        writes."""
         raise NotImplementedError
 
     def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
@@ -29,7 +32,7 @@ class LoggerOption:
 class Csv(LoggerOption):
     """Nothing besides `metrics.csv`."""
 
-    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> "list[Logger]":
+    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
         return []
 
 
@@ -56,10 +59,10 @@ class Wandb(LoggerOption):
 
             check(self.mode)
 
-    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> "list[Logger]":
-        from acetrain.tracking.wandb import start
+    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
+        from acetrain.tracking.wandb import start as begin
 
-        return [start(folder, name, group, config, self.project, self.mode)]
+        return [begin(folder, name, group, config, self.project, self.mode)]
 
     def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
         from lightning.pytorch.loggers import WandbLogger
@@ -69,3 +72,47 @@ class Wandb(LoggerOption):
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 finish(logger, plot, histogram)
+
+
+@dataclass
+class Tensorboard(LoggerOption):
+    """TensorBoard, in `tensorboard/` of the run's folder."""
+
+    def check(self) -> None:
+        from importlib.util import find_spec
+
+        if find_spec("tensorboard") is None:
+            raise Refused("logger: tensorboard is not installed: pip install 'acetrain[tensorboard]'")
+
+    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
+        from acetrain.tracking.tensorboard import start as begin
+
+        return [begin(folder, start)]
+
+    def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        from acetrain.tracking.tensorboard import finish
+
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                finish(logger, plot, histogram)
+
+
+@dataclass
+class Both(Wandb):
+    """Weights & Biases and TensorBoard."""
+
+    def check(self) -> None:
+        super().check()
+        Tensorboard().check()
+
+    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
+        return [
+            *super().open(folder, name, group, config, start),
+            *Tensorboard().open(folder, name, group, config, start),
+        ]
+
+    def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
+        super().close(loggers, plot, histogram)
+        Tensorboard().close(loggers, plot, histogram)

@@ -103,3 +103,8 @@ def step_of(path: Path) -> int:
     if match is None:
         raise ValueError(f"{path.name} is not the name of a checkpoint")
     return int(match[1])
+
+
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint in `folder`; 0 where there is none."""
+    return max(map(step_of, written(folder)), default=0)
