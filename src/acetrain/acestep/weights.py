@@ -10,7 +10,8 @@ from acetrain.acestep.layouts import SILENCE, Checkpoint, Slot
 ENCODING = ("condition_encoder", "text_encoder", "vae")
 """The components that encode songs and prompts."""
 _CHUNK = 1 << 24
-_SAMPLE = 1 << 12
+_WHOLE, _BLOCKS, _BLOCK = 1 << 18, 16, 1 << 12
+"""Tensors up to the first number of bytes are sampled whole, larger ones in blocks spread over them."""
 
 Stamp = list[str | int]
 """A file as remembered: [absolute path, size in bytes, modification time in ns]."""
@@ -42,13 +43,16 @@ def hash_weights(checkpoint: Checkpoint) -> str:
 
 
 def sample_weights(checkpoint: Checkpoint, component: str) -> str:
-    """SHA-256 over every tensor's canonical name, dtype, shape, and 4 KiB at its start and at its middle: tells weights
-    apart without reading gigabytes. Raises `Refused` where a file is missing."""
+    """SHA-256 over every tensor's canonical name, dtype, shape, and its bytes, of a large one 16 blocks of 4 KiB: tells
+    weights apart without reading gigabytes. Raises `Refused` where a file is missing."""
     total = hashlib.sha256()
     for name, slot in sorted(checkpoint.tensors(component).items()):
         total.update(json.dumps([name, *_form(slot)]).encode())
-        for start in (0, slot.stored.length // 2):
-            total.update(next(_bytes(slot, start, _SAMPLE), b""))
+        length = slot.stored.length
+        spread = [(length - _BLOCK) * part // (_BLOCKS - 1) for part in range(_BLOCKS)]
+        for start, count in [(0, length)] if length <= _WHOLE else [(start, _BLOCK) for start in spread]:
+            for chunk in _bytes(slot, start, count):
+                total.update(chunk)
     return total.hexdigest()
 
 
