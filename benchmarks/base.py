@@ -12,8 +12,9 @@ from acetrain.acestep.model import Tiny
 from acetrain.acestep.names import linear_layers
 from acetrain.adapters.adapter import LoRA
 from acetrain.adapters.targets import Targets
-from acetrain.flow.loss import Mse
+from acetrain.flow.loss import Mse, Reduction
 from acetrain.flow.timesteps import Acestep
+from acetrain.flow.weighting import Unweighted
 from acetrain.training.module import FlowMatching, Recipe
 from acetrain.training.optimizer import AdamW
 from acetrain.training.schedule import Constant
@@ -68,5 +69,5 @@ def module_of(base: Base, rank: int, checkpointing: bool) -> FlowMatching:
         base.dit.enable_gradient_checkpointing()
     adamw = AdamW(1e-4, 0.9, 0.999, 1e-8, 0.01)
     density = Acestep(shift=1.0, low=0.0, high=1.0, stratified=False, mean=None, std=None)
-    recipe = Recipe(density, Mse(), adamw, Constant(0, 0.0), 0.15, 1.0, 10**9, 0)
+    recipe = Recipe(density, Mse(Reduction.song), Unweighted(), adamw, Constant(0, 0.0), 0.15, 1.0, 10**9, 0)
     return FlowMatching(base, recipe, total_steps=10**6).train()

@@ -16,8 +16,9 @@ from acetrain.adapters.adapter import LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.data.cache import CachedSong, Fingerprint
 from acetrain.data.store import Store, path_of
-from acetrain.flow.loss import Mse
+from acetrain.flow.loss import Loss, Mse, Reduction
 from acetrain.flow.timesteps import Acestep
+from acetrain.flow.weighting import Unweighted, Weighting
 from acetrain.training.module import FlowMatching, Recipe
 from acetrain.training.optimizer import AdamW
 from acetrain.training.schedule import Constant
@@ -30,6 +31,7 @@ FRAME_RATE = RATE / FRAME
 WIDTH = MODEL.config("condition_encoder")["hidden_size"]
 
 ACESTEP = Acestep(shift=1.0, low=0.0, high=1.0, stratified=False, mean=-0.4, std=1.0)
+MSE, UNWEIGHTED = Mse(Reduction.song), Unweighted()
 
 
 def song(frames: int, tokens: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,10 +57,16 @@ def attached(dropout: float = 0.0, rank: int = 4, include: tuple[str, ...] = ("s
     return loaded
 
 
-def module(loaded: Base, condition_dropout: float = 0.15, total_steps: int = 10) -> FlowMatching:
+def module(
+    loaded: Base,
+    condition_dropout: float = 0.15,
+    total_steps: int = 10,
+    loss: Loss = MSE,
+    weighting: Weighting = UNWEIGHTED,
+) -> FlowMatching:
     """A training module over `loaded`."""
     adamw = AdamW(1e-3, 0.9, 0.999, 1e-8, 0.01)
-    recipe = Recipe(ACESTEP, Mse(), adamw, Constant(0, 0.0), condition_dropout, 1.0, 3, 0)
+    recipe = Recipe(ACESTEP, loss, weighting, adamw, Constant(0, 0.0), condition_dropout, 1.0, 3, 0)
     return FlowMatching(loaded, recipe, total_steps).train()
 
 

@@ -16,6 +16,7 @@ from acetrain.adapters.targets import Targets
 from acetrain.data.batch import collate
 from acetrain.flow.loss import Loss
 from acetrain.flow.timesteps import Timesteps
+from acetrain.flow.weighting import Weighting
 from acetrain.training.draws import draw
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
@@ -150,12 +151,25 @@ def is_what_songs_draw(timesteps: Timesteps) -> None:
 def belongs_to_the_song(loss: Loss) -> None:
     velocity, goal = torch.randn(2, 2, 9, CHANNELS, generator=torch.Generator().manual_seed(0)).unbind()
     valid = torch.tensor([[True] * 9, [True] * 5 + [False] * 4])
-    t = torch.tensor([0.2, 0.9])
-    together = loss.song_losses(velocity, goal, valid, t)
-    alone = [loss.song_losses(velocity[:1], goal[:1], valid[:1], t[:1])]
-    alone += [loss.song_losses(velocity[1:, :5], goal[1:, :5], valid[1:, :5], t[1:])]
+    together = loss.song_losses(velocity, goal, valid)
+    alone = [loss.song_losses(velocity[:1], goal[:1], valid[:1])]
+    alone += [loss.song_losses(velocity[1:, :5], goal[1:, :5], valid[1:, :5])]
     assert torch.allclose(together, torch.cat(alone), rtol=1e-6) and (together > 0).all()
-    assert loss.song_losses(goal, goal, valid, t).abs().max() == 0
+    assert loss.song_losses(goal, goal, valid).abs().max() == 0
+
+
+def grows_with_the_error_alike_on_both_sides(loss: Loss) -> None:
+    size = torch.linspace(0, 300, 3001)
+    assert (loss.distance(size).diff() > 0).all() and torch.equal(loss.distance(-size), loss.distance(size))
+    near = torch.tensor([-0.1, 0.1], requires_grad=True)
+    assert (torch.autograd.grad(loss.distance(near).sum(), near)[0] * near > 0).all()
+
+
+def weighs_every_time_by_itself(weighting: Weighting) -> None:
+    t = torch.linspace(0.001, 0.999, 999)
+    weights = weighting.weights(t)
+    assert weights.dtype is torch.float32 and weights.isfinite().all() and (weights > 0).all()
+    assert torch.equal(weighting.weights(t[7:8]), weights[7:8])
 
 
 def keeps_the_adapter_in_fp32(precision: Precision, adapter: Adapter, targets: Targets) -> None:

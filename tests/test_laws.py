@@ -13,7 +13,8 @@ from acetrain.composition.sources import PACKAGED, Sources
 SOURCES = Sources((PACKAGED,))
 LAWS = {
     "timesteps": [laws.is_a_quantile_function, laws.is_what_songs_draw],
-    "loss": [laws.belongs_to_the_song],
+    "loss": [laws.belongs_to_the_song, laws.grows_with_the_error_alike_on_both_sides],
+    "weighting": [laws.weighs_every_time_by_itself],
     "schedule": [laws.stays_within_the_peak_and_rises_at_restarts_only, laws.is_never_raised_by_an_extension],
     "optimizer": [laws.resumes_to_the_bit, laws.lowers_a_loss],
 }

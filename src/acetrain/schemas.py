@@ -8,8 +8,9 @@ from acetrain.adapters.adapter import LoRA
 from acetrain.adapters.targets import Blocks, Targets
 from acetrain.data.option import Data
 from acetrain.data.prompts import Prompts
-from acetrain.flow.loss import Mse
+from acetrain.flow.loss import Huber, LogCosh, Mse
 from acetrain.flow.timesteps import Acestep, Beta, Cosmap, Discrete, LogitNormal, Mode, Uniform
+from acetrain.flow.weighting import CosmapWeighting, Debias, MinSnr, SigmaSqrt, Unweighted
 from acetrain.jobs.adopt import Adopt
 from acetrain.jobs.explain import Explain
 from acetrain.jobs.generate import Generate
@@ -83,7 +84,14 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
         "cosmap": Cosmap,
         "beta": Beta,
     },
-    "loss": {"mse": Mse},
+    "loss": {"mse": Mse, "huber": Huber, "log_cosh": LogCosh},
+    "weighting": {
+        "none": Unweighted,
+        "min_snr": MinSnr,
+        "sigma_sqrt": SigmaSqrt,
+        "cosmap": CosmapWeighting,
+        "debias": Debias,
+    },
     "precision": {"precision": Precision},
     "data": {"cached": Data},
     "prompts": {"prompts": Prompts},

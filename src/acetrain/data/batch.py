@@ -24,7 +24,8 @@ class Batch:
     keys: tuple[tuple[Key, ...], ...]
     """What each song's draws are keyed by: (seed, epoch, song, repeat)."""
     weight: float
-    """Share of each song in the step's mean; 0 in a batch that only keeps a rank in step with the others."""
+    """One over what the step's songs count together (`Reduction.counts`); 0 in a batch that only keeps a rank in step
+    with the others."""
     places: tuple[int, ...]
     """Each song's place in the run: how many visits of the plan come before this one."""
 

@@ -11,6 +11,7 @@ from acetrain.data.cache import Cache, CachedSong
 from acetrain.data.plan import Plan, Visit
 from acetrain.data.split import deal
 from acetrain.errors import Refused
+from acetrain.flow.loss import Reduction
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Steps(Dataset[list[Batch] | Unreadable]):
     """Padded frames a micro-batch may hold."""
     rank: int
     ranks: int
+    reduction: Reduction
 
     def __getitem__(self, index: int) -> list[Batch] | Unreadable:
         try:
@@ -46,8 +48,9 @@ class Steps(Dataset[list[Batch] | Unreadable]):
         dealt = deal(lengths, self.max_frames, self.ranks)[self.rank]
         first = self.plan.place(index)
         placed = [(visit, first + position) for position, visit in enumerate(visits)]
+        weight = 1 / sum(self.reduction.counts(lengths))
         return [
-            self._batch([placed[position] for position in group or filler], 1 / len(visits) if group else 0.0)
+            self._batch([placed[position] for position in group or filler], weight if group else 0.0)
             for group in dealt
         ]
 

@@ -37,7 +37,8 @@ class CachedSongs(LightningDataModule):
         module = trainer.lightning_module
         assert isinstance(module, FlowMatching)
         max_frames = self.budget.frames(module)
-        steps = Steps(self.cache, self.songs, self.plan, max_frames, trainer.global_rank, trainer.world_size)
+        rank, ranks, reduction = trainer.global_rank, trainer.world_size, module.recipe.loss.reduction
+        steps = Steps(self.cache, self.songs, self.plan, max_frames, rank, ranks, reduction)
         on_gpu = trainer.strategy.root_device.type == "cuda"
         return loader(steps, module.step, self.total_steps, self.workers, on_gpu)
 

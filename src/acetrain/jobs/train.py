@@ -23,6 +23,7 @@ from acetrain.data.plan import Plan, held_out
 from acetrain.errors import Failed, Interrupted, require
 from acetrain.flow.loss import Loss
 from acetrain.flow.timesteps import Timesteps
+from acetrain.flow.weighting import Weighting
 from acetrain.tracking.logger import LoggerOption
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
@@ -63,6 +64,7 @@ class Train:
     schedule: Schedule
     timesteps: Timesteps
     loss: Loss
+    weighting: Weighting
     precision: Precision
     data: Data
     trainer: TrainerOption
@@ -132,7 +134,7 @@ class Train:
     @cached_property
     def folder(self) -> RunFolder:
         """The run's folder, named by its signature unless `out_dir` names it."""
-        recipe = ("adapter", "optimizer", "schedule", "timesteps", "loss")
+        recipe = ("adapter", "optimizer", "schedule", "timesteps", "loss", "weighting")
         kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
         weights = sample_weights(self.model.checkpoint, "transformer")
         identity = identity_of(
@@ -199,6 +201,7 @@ class Train:
         recipe = Recipe(
             self.density,
             self.loss,
+            self.weighting,
             self.optimizer,
             self.schedule,
             self.condition_dropout,

@@ -17,6 +17,7 @@ from acetrain.errors import Failed
 from acetrain.flow.loss import Loss
 from acetrain.flow.path import interpolate, target
 from acetrain.flow.timesteps import Timesteps
+from acetrain.flow.weighting import Weighting
 from acetrain.keyed import seed_of
 from acetrain.training.draws import Draws, draw
 from acetrain.training.optimizer import OptimizerOption
@@ -33,6 +34,7 @@ class Recipe:
 
     timesteps: Timesteps
     loss: Loss
+    weighting: Weighting
     optimizer: OptimizerOption
     schedule: Schedule
     condition_dropout: float
@@ -80,12 +82,17 @@ class FlowMatching(LightningModule):
         self.report: StepReport | None = None
 
     def song_losses(self, batch: Batch, draws: Draws) -> Float[Tensor, " song"]:
-        """The loss of each song at its time and noise."""
+        """The loss of each song at its time and noise, weighted by its time."""
         x_t = interpolate(batch.latents, draws.noise, draws.t)
         valid = valid_rows(batch.frames, batch.latents.shape[1], batch.latents.device)
         condition = self.condition(batch, draws.dropped)
         velocity = self.dit.velocity(x_t, draws.t, condition, self.context(batch), batch.frames, batch.tokens)
-        return self.recipe.loss.song_losses(velocity, target(batch.latents, draws.noise), valid, draws.t)
+        losses = self.recipe.loss.song_losses(velocity, target(batch.latents, draws.noise), valid)
+        return self.recipe.weighting.weights(draws.t) * losses
+
+    def shares(self, batch: Batch) -> Float[Tensor, " song"]:
+        """What part of the step's loss each song's is."""
+        return torch.tensor(self.recipe.loss.reduction.counts(batch.frames), device=self.device) * batch.weight
 
     def condition(self, batch: Batch, dropped: Bool[Tensor, " song"]) -> Float[Tensor, "song token width"]:
         """The packed conditions, every row of a dropped song replaced by the null condition."""
@@ -106,7 +113,7 @@ class FlowMatching(LightningModule):
         for batch in step:
             draws = draw(batch, self.recipe.timesteps, self.recipe.condition_dropout)
             losses = self.song_losses(batch, draws)
-            self.manual_backward((losses * batch.weight).sum())
+            self.manual_backward((losses * self.shares(batch)).sum())
             seen.append((batch, draws.t, losses.detach()))
         return seen
 
@@ -137,7 +144,8 @@ class FlowMatching(LightningModule):
         """Sums over this rank's songs: loss, songs, frames, padded frames, timestep histogram."""
         real = [(batch, t, losses) for batch, t, losses in seen if batch.weight > 0]
         loss = sum(
-            (losses.double().sum() * batch.weight for batch, _, losses in real), torch.zeros((), device=self.device)
+            ((losses.double() * self.shares(batch)).sum() for batch, _, losses in real),
+            torch.zeros((), device=self.device),
         )
         t = torch.cat([t for _, t, _ in real]) if real else torch.zeros(0, device=self.device)
         counts = [
