@@ -5,7 +5,7 @@ through memory alone. Either layout gives the same modules; a test holds them to
 """
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -184,13 +184,38 @@ def load_condition_encoder(model: Model, dtype: torch.dtype, device: torch.devic
     return encoder
 
 
+def check_encoders(model: Model) -> None:
+    """Raise `Refused` where a component that encodes songs would not load, before any is loaded."""
+    checkpoint = model.checkpoint
+    empty_component(checkpoint, AutoencoderOobleck, "vae")
+    empty_component(checkpoint, AceStepConditionEncoder, "condition_encoder")
+    _constants(checkpoint)
+    _check_tokenizer(checkpoint)
+    with init_empty_weights():
+        config = transformers.AutoConfig.for_model(**checkpoint.config("text_encoder"))
+        expected = transformers.AutoModel.from_config(config).state_dict()
+    found = {name.removeprefix("model.") for name in checkpoint.tensors("text_encoder")}
+    _refuse_missing(checkpoint, [name for name in expected if name not in found])
+
+
+def _check_tokenizer(checkpoint: Checkpoint) -> None:
+    words = checkpoint.folder_of("tokenizer")
+    if not (words / "tokenizer.json").is_file() and not all((words / name).is_file() for name in _MERGED):
+        raise Refused(f"model: {words} holds no tokenizer: neither tokenizer.json nor {' with '.join(_MERGED)}")
+
+
+def _refuse_missing(checkpoint: Checkpoint, missing: Sequence[str]) -> None:
+    if missing:
+        folder = checkpoint.folder_of("text_encoder")
+        raise Refused(f"model: {folder} lacks {missing[0]!r} of the text encoder{others(missing)}")
+
+
 def load_text(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str) -> tuple[Any, Any]:
     """Text encoder and tokenizer, by transformers' own loading; no code of the checkpoint is run."""
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
     folder, words = checkpoint.folder_of("text_encoder"), checkpoint.folder_of("tokenizer")
-    if not (words / "tokenizer.json").is_file() and not all((words / name).is_file() for name in _MERGED):
-        raise Refused(f"model: {words} holds no tokenizer: neither tokenizer.json nor {' with '.join(_MERGED)}")
+    _check_tokenizer(checkpoint)
     checkpoint.tensors("text_encoder")
     try:
         encoder, report = transformers.AutoModel.from_pretrained(
@@ -199,9 +224,7 @@ def load_text(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device |
         tokenizer = transformers.AutoTokenizer.from_pretrained(words, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise Refused(f"model: {folder} cannot be loaded as a text encoder ({str(error).splitlines()[0]})") from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise Refused(f"model: {folder} lacks {missing[0]!r} of the text encoder{others(missing)}")
+    _refuse_missing(checkpoint, sorted(report["missing_keys"]))
     return encoder.to(device).requires_grad_(False).eval(), tokenizer
 
 

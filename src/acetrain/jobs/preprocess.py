@@ -142,10 +142,12 @@ class Preprocess:
         """Encode songs; the failing ones are named together, the others stay. Raises `Failed` as `on_error` says."""
         if not songs:
             return []
+        from acetrain.acestep.load import check_encoders
         from acetrain.data.encode import Encoder
         from acetrain.tracking.counted import counted
         from acetrain.training.device import device_of
 
+        check_encoders(self.model)
         device = device_of(self.accelerator)
         encoder = Encoder(self.model, self.precision.base.dtype, device, store, self.max_duration)
         encoded = encoder.encode(songs, counted)
