@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import SAFE, uniform, weights, write_official, write_weights
+from checkpoints import SAFE, like_turbo, uniform, weights, write_official, write_weights
 from diffusers import AceStepConditionEncoder, AceStepPipeline, AceStepTransformer1DModel, AutoencoderOobleck
 from diffusers.pipelines.ace_step import AceStepAudioTokenDetokenizer, AceStepAudioTokenizer
 from safetensors.torch import load_file, save_file
@@ -252,3 +252,18 @@ def test_the_density_of_timesteps_is_the_checkpoint_s(tmp_path):
     broken = write_official(tmp_path / "b", timestep_sigma=0)
     with pytest.raises(Refused, match=r"config.json: timestep_sigma is 0"):
         open_checkpoint(broken, []).said_of_timesteps()
+
+
+def test_a_turbo_is_sampled_as_one(tmp_path, capfd):
+    from acetrain.cli import main
+
+    source = like_turbo(tmp_path / "source")
+    write_official(tmp_path / "releases", "acestep-v15-turbo", source=source)
+    checkpoints = f"model.checkpoints={tmp_path / 'releases'}"
+    output = f"output={tmp_path / 'x.wav'}"
+    assert main(["generate", "model=turbo", checkpoints, "prompt=a", "duration=0.5", output, "accelerator=cpu"]) == 0
+    made = json.loads((tmp_path / "x.json").read_text())
+    assert made["model"] == "turbo"
+    assert made["sampling"] == {"duration": 0.5, "seed": 0, "steps": 8, "shift": 3.0, "guidance": 1.0}
+    model = Released("turbo", "", None, None, None, str(tmp_path / "releases"), "acestep-v15-turbo", "x/y", False)
+    assert load_pipeline(model, torch.float32, "cpu").is_turbo
