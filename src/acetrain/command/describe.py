@@ -6,27 +6,29 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from acetrain.command.histogram import Screen, plot
 from acetrain.composition.docs import field_docs, summary
 from acetrain.composition.job import Composed, Composer
 from acetrain.composition.layers import layered
 from acetrain.composition.sources import RECIPES, Sources
 from acetrain.composition.types import hints, named
 from acetrain.errors import Refused, nearest
+from acetrain.flow.timesteps import Timesteps
 from acetrain.schemas import GROUPS, JOBS
 
 
-def anything(what: str, sources: Sources) -> str:
+def anything(what: str, sources: Sources, screen: Screen | None = None) -> str:
     """The page on a group, an option (`adapter=lora`) or a job, or on all groups for an empty `what`.
 
-    Raises Refused for anything else, naming the nearest.
+    Densities of timesteps are plotted where there is a `screen`. Raises Refused for anything else, naming the nearest.
     """
     if not what:
         return overview(sources)
     group, _, option = what.partition("=")
     if group in GROUPS and option:
-        return option_page(group, option, sources)
+        return option_page(group, option, sources, screen)
     if group in GROUPS:
-        return group_page(group, sources)
+        return group_page(group, sources, screen)
     if what in JOBS:
         return job_page(Composer(what, sources).compose([]), sources)
     raise Refused(
@@ -42,13 +44,13 @@ def overview(sources: Sources) -> str:
     return "\n".join(lines)
 
 
-def group_page(group: str, sources: Sources) -> str:
+def group_page(group: str, sources: Sources, screen: Screen | None = None) -> str:
     """A group's options, each with its keys."""
-    return "\n\n".join(option_page(group, option, sources) for option in sources.options(group))
+    return "\n\n".join(option_page(group, option, sources, screen) for option in sources.options(group))
 
 
-def option_page(group: str, option: str, sources: Sources) -> str:
-    """An option's meaning, file, and keys."""
+def option_page(group: str, option: str, sources: Sources, screen: Screen | None = None) -> str:
+    """An option's meaning, file, and keys; a density's plot where there is a `screen` and every key has its value."""
     options = sources.options(group)
     if option not in options:
         raise Refused(f"{group}: there is no option {option!r}; {nearest(option, options)}")
@@ -57,7 +59,16 @@ def option_page(group: str, option: str, sources: Sources) -> str:
     schema = OmegaConf.get_type(node)
     assert isinstance(schema, type)
     lines = [f"{group}={option}: {summary(schema)}", f"  {options[option]}"]
-    return "\n".join([*lines, *_keys(node, f"{group}.")])
+    lines += _keys(node, f"{group}.")
+    if screen and issubclass(schema, Timesteps) and not any(_is_open(node, str(key)) for key in node):
+        density = OmegaConf.to_object(node)
+        assert isinstance(density, Timesteps)
+        lines += plot(density, screen)
+    return "\n".join(lines)
+
+
+def _is_open(node: DictConfig, key: str) -> bool:
+    return OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key)
 
 
 def job_page(composed: Composed, sources: Sources) -> str:

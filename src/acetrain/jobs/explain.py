@@ -1,7 +1,13 @@
 """`acetrain explain`: what can be chosen, in which units, and what it is without choosing."""
 
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from acetrain.command.histogram import Screen
 
 
 @dataclass
@@ -18,11 +24,14 @@ class Explain:
         self._text()
 
     def run(self) -> None:
-        """Print it."""
-        print(self._text())
+        """Print it, densities of timesteps with their plots as wide as the terminal."""
+        from acetrain.command.histogram import Screen
 
-    def _text(self) -> str:
+        blocks = (sys.stdout.encoding or "").lower().startswith("utf")
+        print(self._text(Screen(shutil.get_terminal_size().columns, blocks)))
+
+    def _text(self, screen: "Screen | None" = None) -> str:
         from acetrain.command.describe import anything
         from acetrain.composition.sources import Sources
 
-        return anything(self.what, Sources.of(Path.cwd(), self.config_dirs))
+        return anything(self.what, Sources.of(Path.cwd(), self.config_dirs), screen)
