@@ -10,7 +10,7 @@ from acetrain.acestep.dit import MaskedDiT
 from acetrain.acestep.load import Base, load_base
 from acetrain.acestep.model import Tiny
 from acetrain.acestep.names import linear_layers
-from acetrain.adapters.adapter import LoRA
+from acetrain.adapters.lora import LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.flow.loss import Mse, Reduction
 from acetrain.flow.timesteps import Acestep

@@ -12,7 +12,7 @@ from acetrain.acestep.load import Base, load_base
 from acetrain.acestep.model import Model, Tiny
 from acetrain.acestep.names import linear_layers
 from acetrain.acestep.weights import hash_weights, stamps
-from acetrain.adapters.adapter import LoRA
+from acetrain.adapters.lora import LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.data.cache import CachedSong, Fingerprint
 from acetrain.data.store import Store, path_of

@@ -6,18 +6,20 @@ import torch
 from fabricate import CHANNELS, MODEL, base, module, song
 from scipy.stats import kstest
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from acetrain.acestep.load import Base, text_to_music_context
 from acetrain.acestep.names import linear_layers
 from acetrain.adapters.adapter import Adapter
 from acetrain.adapters.files import peft
-from acetrain.adapters.injection import adapter_layers, trainable
+from acetrain.adapters.injection import adapter_layers, adapter_state, load_adapter_state, trainable
 from acetrain.adapters.targets import Targets
 from acetrain.data.batch import collate
 from acetrain.flow.loss import Loss
 from acetrain.flow.timesteps import Timesteps
 from acetrain.flow.weighting import Weighting
 from acetrain.training.draws import draw
+from acetrain.training.module import FlowMatching
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
 from acetrain.training.schedule import CosineRestarts, Horizon, Schedule
@@ -36,18 +38,30 @@ def output(loaded: Base) -> Tensor:
     return torch.cat([velocity[0, :61], velocity[1]])
 
 
-def trained(adapter: Adapter, targets: Targets, optimizer: OptimizerOption | None = None, steps: int = 3) -> Base:
-    """The tiny base with the adapter after a few steps on two songs."""
+def begun(
+    adapter: Adapter, targets: Targets, optimizer: OptimizerOption | None = None
+) -> tuple[Base, FlowMatching, Optimizer]:
+    """The tiny base with a fresh adapter, and what trains it."""
     loaded = base()
     adapter.attach(loaded.dit, targets.select(LAYERS), seed=0)
-    training = module(loaded)
     parameters = list(trainable(loaded.dit).values())
     descent = torch.optim.AdamW(parameters, lr=1e-2) if optimizer is None else optimizer.build(parameters)
+    return loaded, module(loaded), descent
+
+
+def advance(training: FlowMatching, descent: Optimizer, step: int) -> None:
+    """One optimizer step on two songs."""
+    batch = collate(SONGS, [(0, step, f"{index}.wav", 0) for index in range(2)], 0.5)
+    training.song_losses(batch, draw(batch, training.recipe.timesteps, 0.0)).mean().backward()
+    descent.step()
+    descent.zero_grad()
+
+
+def trained(adapter: Adapter, targets: Targets, optimizer: OptimizerOption | None = None, steps: int = 3) -> Base:
+    """The tiny base with the adapter after a few steps on two songs."""
+    loaded, training, descent = begun(adapter, targets, optimizer)
     for step in range(steps):
-        batch = collate(SONGS, [(0, step, f"{index}.wav", 0) for index in range(2)], 0.5)
-        training.song_losses(batch, draw(batch, training.recipe.timesteps, 0.0)).mean().backward()
-        descent.step()
-        descent.zero_grad()
+        advance(training, descent, step)
     loaded.dit.eval()
     return loaded
 
@@ -79,6 +93,22 @@ def saved_and_loaded_is_the_same(adapter: Adapter, targets: Targets, folder) -> 
     peft.load(loaded.dit, [(folder, 1.0)])
     loaded.dit.eval()
     assert torch.equal(output(loaded), output(ours))
+
+
+def goes_on_to_the_bit(adapter: Adapter, targets: Targets) -> None:
+    def run(stop: int) -> dict[str, Tensor]:
+        loaded, training, descent = begun(adapter, targets)
+        for step in range(4):
+            if step == stop:
+                weights, state = adapter_state(loaded.dit), descent.state_dict()
+                loaded, training, descent = begun(adapter, targets)
+                load_adapter_state(loaded.dit, weights)
+                descent.load_state_dict(state)
+            advance(training, descent, step)
+        return adapter_state(loaded.dit)
+
+    straight, stopped = run(-1), run(2)
+    assert straight and all(torch.equal(stopped[name], weight) for name, weight in straight.items())
 
 
 def merged_is_the_same(adapter: Adapter, targets: Targets) -> None:

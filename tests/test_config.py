@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from acetrain.adapters.adapter import LoRA
+from acetrain.adapters.lora import LoRA
 from acetrain.command.grid import expand
 from acetrain.composition.docs import field_docs, summary
 from acetrain.composition.job import Composer

@@ -22,6 +22,7 @@ ADAPTER_LAWS = [
     laws.attaching_changes_no_output,
     laws.training_changes_the_adapter_and_no_base_weight,
     laws.exactly_the_selected_modules_are_adapted,
+    laws.goes_on_to_the_bit,
     laws.merged_is_the_same,
 ]
 ELSEWHERE = {"model", "data", "trainer", "logger"}
@@ -45,16 +46,30 @@ def test_the_option_obeys_the_law(group: str, name: str, law: Any) -> None:
     law(option(group, name))
 
 
+EVERYWHERE = "all_linear"
+"""The target set that has modules of every kind; with the others the product is slow."""
+PAIRS = [
+    pytest.param(adapter, targets, marks=() if targets == EVERYWHERE else pytest.mark.slow)
+    for adapter in options("adapter")
+    for targets in options("targets")
+]
+
+
 @pytest.mark.parametrize("law", ADAPTER_LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("targets", options("targets"))
-@pytest.mark.parametrize("adapter", options("adapter"))
+@pytest.mark.parametrize(("adapter", "targets"), PAIRS)
 def test_every_adapter_on_every_target_set_obeys_the_law(adapter: str, targets: str, law: Any) -> None:
     law(option("adapter", adapter), option("targets", targets))
 
 
+@pytest.mark.parametrize(("adapter", "targets"), PAIRS)
+def test_every_adapter_is_loaded_as_it_was_saved(adapter: str, targets: str, tmp_path: Path) -> None:
+    laws.saved_and_loaded_is_the_same(option("adapter", adapter), option("targets", targets), tmp_path / "adapter")
+
+
 @pytest.mark.parametrize("adapter", options("adapter"))
-def test_every_adapter_is_loaded_as_it_was_saved(adapter: str, tmp_path: Path) -> None:
-    laws.saved_and_loaded_is_the_same(option("adapter", adapter), option("targets", "attention"), tmp_path / "adapter")
+def test_every_adapter_is_kept_in_fp32_on_a_bf16_base(adapter: str) -> None:
+    parts = option("precision", "bf16"), option("adapter", adapter), option("targets", EVERYWHERE)
+    laws.keeps_the_adapter_in_fp32(*parts)
 
 
 @pytest.mark.parametrize("precision", options("precision"))

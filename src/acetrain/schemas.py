@@ -4,8 +4,11 @@ from collections.abc import Mapping
 
 from acetrain.acestep.model import Released, Tiny
 from acetrain.acestep.tasks import Complete, Cover, Extract, Lego, Repaint, Text2music
-from acetrain.adapters.adapter import LoRA
+from acetrain.adapters.lora import DoRA, LoRA, RsLoRA
+from acetrain.adapters.products import LoHa, LoKr
+from acetrain.adapters.rotations import BOFT, OFT
 from acetrain.adapters.targets import Blocks, Targets
+from acetrain.adapters.vectors import IA3, VeRA
 from acetrain.data.option import Data
 from acetrain.data.prompts import Prompts
 from acetrain.flow.loss import Huber, LogCosh, Mse
@@ -63,7 +66,17 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
         "lego": Lego,
         "complete": Complete,
     },
-    "adapter": {"lora": LoRA},
+    "adapter": {
+        "lora": LoRA,
+        "rslora": RsLoRA,
+        "dora": DoRA,
+        "loha": LoHa,
+        "lokr": LoKr,
+        "oft": OFT,
+        "boft": BOFT,
+        "vera": VeRA,
+        "ia3": IA3,
+    },
     "targets": {"patterns": Targets, "blocks": Blocks},
     "optimizer": {"adamw": AdamW},
     "schedule": {

@@ -11,9 +11,9 @@ from torch import nn
 
 from acetrain.acestep.load import Base, text_to_music_context
 from acetrain.acestep.names import linear_layers, official
-from acetrain.adapters.adapter import LoRA
 from acetrain.adapters.files import peft
 from acetrain.adapters.injection import adapter_layers, adapter_state, load_adapter_state, trainable
+from acetrain.adapters.lora import LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.errors import Refused
 
@@ -118,7 +118,7 @@ def test_another_adapters_state_is_refused() -> None:
         (lambda folder: (folder / peft.CONFIG).unlink(), "alpha is not known"),
         (lambda folder: (folder / peft.WEIGHTS).unlink(), "does not exist"),
         (lambda folder: (folder / peft.WEIGHTS).write_bytes(b"\x08" + bytes(20)), "cannot be read as safetensors"),
-        (lambda folder: (folder / peft.CONFIG).write_text('{"peft_type": "LOKR"}'), "LOKR"),
+        (lambda folder: (folder / peft.CONFIG).write_text('{"peft_type": "XLORA"}'), "XLORA"),
         (lambda folder: (folder / peft.CONFIG).write_text("[]"), "JSON object"),
         (
             lambda folder: (folder / peft.CONFIG).write_text('{"peft_type": "LORA", "r": 5}'),

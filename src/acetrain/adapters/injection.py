@@ -1,51 +1,48 @@
 """PEFT adapters inside the DiT: attaching, reading and writing their weights."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import Linear
+from peft import PeftConfig
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from peft.utils.peft_types import PeftType
 from torch import Tensor, nn
 
+from acetrain.adapters.layers import holds, redraw, to_fp32
+from acetrain.adapters.projections import draw_projections
 from acetrain.keyed import seed_of
 
 NAME = "default"
 """PEFT's name of the adapter that trains, or of the first of several."""
 
 
-def inject(dit: nn.Module, config: LoraConfig, names: Sequence[str], seed: int, called: str = NAME) -> None:
+def inject(dit: nn.Module, config: PeftConfig, names: Sequence[str], seed: int, called: str = NAME) -> None:
     """Attach the adapter `config` describes to exactly `names`, initialised from `seed` in fp32.
 
     Raises RuntimeError if PEFT wrapped other modules than the named ones.
     """
     with torch.random.fork_rng(devices=[]):
-        inject_adapter_in_model(config, dit, called)
+        PEFT_TYPE_TO_TUNER_MAPPING[PeftType(config.peft_type)](dit, config, called)
         layers = adapter_layers(dit, called)
         if set(layers) != set(names):
             raise RuntimeError(f"PEFT attached to {sorted(set(layers) ^ set(names))[:5]} against the selection")
         torch.manual_seed(seed_of(seed, "adapter"))
         for name in names:
-            _initialise_in_fp32(layers[name], called)
+            to_fp32(layers[name], called)
+            redraw(layers[name], called, config)
+        draw_projections(dit, called, seed_of(seed, "projection"))
 
 
-def peft_config(dit: nn.Module) -> LoraConfig:
+def peft_config(dit: nn.Module) -> PeftConfig:
     """The configuration that `inject` was given, as PEFT keeps it on the model."""
-    configs: dict[str, LoraConfig] = getattr(dit, "peft_config")  # noqa: B009  (PEFT sets it on any module)
+    configs: dict[str, PeftConfig] = getattr(dit, "peft_config")  # noqa: B009  (PEFT sets it on any module)
     return configs[NAME]
 
 
-def _initialise_in_fp32(layer: Linear, called: str) -> None:
-    """PEFT has drawn in the base's dtype; drawing again in fp32 makes the start independent of the precision."""
-    for name, parameter in layer.named_parameters():
-        if called in name.split("."):
-            parameter.data = parameter.data.float()
-    layer.reset_lora_parameters(called, True)
-
-
-def adapter_layers(dit: nn.Module, called: str = NAME) -> dict[str, Linear]:
-    """The modules that the adapter wraps, by name."""
-    modules = {name: module for name, module in dit.named_modules() if isinstance(module, Linear)}
-    return {name: module for name, module in modules.items() if called in module.lora_A}
+def adapter_layers(dit: nn.Module, called: str = NAME) -> dict[str, Any]:
+    """PEFT's layers (`BaseTunerLayer`) in place of the modules that the adapter wraps, by name."""
+    return {name: module for name, module in dit.named_modules() if holds(module, called)}
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

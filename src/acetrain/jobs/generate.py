@@ -95,8 +95,7 @@ class Generate:
     def check(self) -> None:
         """Whether model and adapter are there and the output may be written; reads no weight and creates nothing."""
         self.model.config("transformer")
-        for path, _ in self._adapters:
-            peft.locate(path)
+        peft.check(self._adapters)
         for key, file in (("task.source", self.task.starts_from()), ("reference", self.reference)):
             if file and not Path(file).is_file():
                 raise Refused(f"{key}: {file} does not exist")

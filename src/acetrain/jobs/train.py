@@ -92,7 +92,8 @@ class Train:
 
     def check(self) -> None:
         """Whether data, model, targets and folder go together; reads no weight and creates nothing."""
-        _ = self.target_names
+        layers = linear_layers(self.model.config("transformer"))
+        self.adapter.check({name: layers[name] for name in self.target_names})
         self.songs.check_model(self.model)
         self.logger.check()
         steps = f"below the {self.total_steps} steps of the run"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acetrain.acestep.names import diffusers, official
+from acetrain.adapters.kinds import ADDITIVE, UNSCALED
 from acetrain.atomic import replacing, write_text
-from acetrain.errors import Refused
+from acetrain.errors import Refused, require
 from acetrain.tensorfile import read_header
 
 if TYPE_CHECKING:
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
+_PATTERNS = ("rank_pattern", "alpha_pattern")
+_SHARED = {"vera_A": "base_model.vera_A", "vera_B": "base_model.vera_B"}
+"""VeRA's projections, which belong to no module -> their names in the file."""
+_MAGNITUDE = ".lora_magnitude_vector"
+"""DoRA's magnitudes, which the file spells without the `.weight` of the parameter."""
+SETTINGS: Mapping[str, Sequence[str]] = {
+    "LORA": ("r", "lora_alpha", "use_rslora", "use_dora", *_PATTERNS),
+    "LOHA": ("r", "alpha", *_PATTERNS),
+    "LOKR": ("r", "alpha", "decompose_factor", "decompose_both", *_PATTERNS),
+    "OFT": (
+        *("r", "oft_block_size", "coft", "eps", "block_share"),
+        *("use_cayley_neumann", "num_cayley_neumann_terms"),
+    ),
+    "BOFT": ("boft_block_size", "boft_block_num", "boft_n_butterfly_factor"),
+    "VERA": ("r",),
+    "IA3": ("feedforward_modules",),
+}
+"""PEFT type -> the settings that fix what its weights do."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,8 @@ class AdapterFiles:
 
     weights: Path
     config: Path
+    kind: str
+    """PEFT's name of the adapter's type."""
 
 
 def locate(path: Path) -> AdapterFiles:
@@ -42,9 +63,9 @@ def locate(path: Path) -> AdapterFiles:
     if not config.is_file():
         raise Refused(f"adapter_path: {config} does not exist; without it the adapter's alpha is not known")
     kind = read_config(config).get("peft_type")
-    if kind != "LORA":
-        raise Refused(f"adapter_path: {config} has peft_type {kind!r}; LORA is read")
-    return AdapterFiles(weights, config)
+    if kind not in SETTINGS:
+        raise Refused(f"adapter_path: {config} has peft_type {kind!r}; {', '.join(SETTINGS)} are read")
+    return AdapterFiles(weights, config, str(kind))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -63,17 +84,38 @@ def save(dit: "nn.Module", folder: Path, base: str, metadata: Mapping[str, str])
     from safetensors.torch import save_file
 
     from acetrain.adapters.injection import NAME, adapter_layers, adapter_state, peft_config
+    from acetrain.adapters.projections import projections
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {PREFIX + official(name.replace(f".{NAME}", "")): value for name, value in adapter_state(dit).items()}
+    weights = {_filed(name): value for name, value in adapter_state(dit).items()}
+    weights |= {_SHARED[name]: value.cpu() for name, value in projections(dit, NAME).items()}
     config = copy(peft_config(dit))
     config.base_model_name_or_path = base
     config.inference_mode = True
-    config.target_modules = sorted(official(name) for name in adapter_layers(dit))
+    content = config.to_dict() | {"target_modules": list(adapter_layers(dit))}
     with replacing(folder / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt", **metadata})
-    content = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
-    write_text(folder / CONFIG, json.dumps(content, indent=2, sort_keys=True))
+    write_text(folder / CONFIG, json.dumps(_official(content), indent=2, sort_keys=True))
+
+
+def _filed(name: str) -> str:
+    """The name in the file of an adapter's parameter."""
+    from acetrain.adapters.injection import NAME
+
+    bare = name.replace(f".{NAME}", "")
+    return PREFIX + official(bare.removesuffix(".weight") if _MAGNITUDE in bare else bare)
+
+
+def _official(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with every module in its official name."""
+    spelt = dict(content)
+    for key in ("target_modules", "feedforward_modules"):
+        if spelt.get(key) is not None:
+            spelt[key] = sorted(official(name) for name in spelt[key])
+    for key in _PATTERNS:
+        if spelt.get(key):
+            spelt[key] = {official(name): value for name, value in spelt[key].items()}
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in spelt.items()}
 
 
 def written_step(folder: Path) -> int | None:
@@ -85,45 +127,66 @@ def written_step(folder: Path) -> int | None:
     return int(metadata["step"]) if "step" in metadata and (folder / CONFIG).is_file() else None
 
 
+def check(adapters: Sequence[tuple[Path, float]]) -> None:
+    """Raise Refused unless the adapters, each at its scale, are there and can be attached together."""
+    kinds = []
+    for path, scale in adapters:
+        files = locate(path)
+        kinds.append("DoRA" if read_config(files.config).get("use_dora") else files.kind)
+        if kinds[-1] in UNSCALED:
+            require(
+                scale == 1, "scale", f"1 for the {kinds[-1]} adapter {path}, whose rotations have no strength", scale
+            )
+    if len(kinds) > 1:
+        alike = len(set(kinds)) == 1 and kinds[0] in ADDITIVE
+        require(alike, "adapter_paths", f"of one type, {' or '.join(ADDITIVE)}, to be added up", ", ".join(kinds))
+
+
 def load(dit: "nn.Module", adapters: Sequence[tuple[Path, float]]) -> None:
     """Attach adapters to the DiT, each from its path at that scale times its trained strength; their updates add up.
 
-    Raises Refused if a tensor belongs to no module of the DiT, a module lacks a half, or a shape does not fit.
+    Raises Refused if a tensor belongs to no module of the DiT, a module lacks a part, or a shape does not fit.
     """
     from acetrain.adapters.injection import NAME, adapter_layers
+    from acetrain.adapters.layers import holds, strengthen
 
+    check(adapters)
     names = [NAME, *(f"{NAME}_{position}" for position in range(1, len(adapters)))]
     known = {name for name, _ in dit.named_modules()}
     for called, (path, _) in zip(names, adapters, strict=True):
         _attach(dit, path, known, called)
     for called, (_, scale) in zip(names, adapters, strict=True):
         for layer in adapter_layers(dit, called).values():
-            layer.set_adapter([name for name in names if name in layer.lora_A])
-            layer.set_scale(called, scale)
+            layer.set_adapter([name for name in names if holds(layer, name)])
+            strengthen(layer, called, scale)
             layer.requires_grad_(False)
 
 
 def _attach(dit: "nn.Module", path: Path, known: Set[str], called: str) -> None:
     """Attach one adapter under a name of its own; `known` are the DiT's modules without adapters."""
-    from peft import LoraConfig
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING
+    from peft.utils.peft_types import PeftType
 
     from acetrain.adapters.injection import copy_into, inject
+    from acetrain.adapters.projections import replace_projections
 
     files = locate(path)
-    weights = _read_weights(files.weights)
-    names = sorted({name.rsplit(".lora_", 1)[0] for name in weights})
+    kind = PeftType(files.kind)
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING[kind]
+    weights, shared = _read_weights(files, prefix)
+    names = sorted({name.rsplit(f".{prefix}", 1)[0] for name in weights})
     strangers = [name for name in names if name not in known]
     if strangers:
         raise Refused(
             f"adapter_path: {files.weights}: {len(strangers)} modules are not in the DiT, "
             f"the first {official(strangers[0])}"
         )
-    config = LoraConfig(**_diffusers_config(read_config(files.config)))
-    config.target_modules = names
-    config.inference_mode = False
+    settings: dict[str, Any] = {"target_modules": names, **_diffusers_config(files, names)}
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[kind](**settings)
     inject(dit, config, names, 0, called)
     parameters = {name: value for name, value in dit.named_parameters() if called in name.split(".")}
     try:
+        replace_projections(dit, shared, called)
         copy_into(parameters, weights_of(weights, parameters, called))
     except ValueError as error:
         raise Refused(f"adapter_path: {files.weights} does not fit this model: {error}") from error
@@ -135,27 +198,40 @@ def weights_of(weights: "Mapping[str, Tensor]", parameters: Mapping[str, object]
     return {spelt.get(name, name): tensor for name, tensor in weights.items()}
 
 
-def _read_weights(path: Path) -> "dict[str, Tensor]":
+def _read_weights(files: AdapterFiles, prefix: str) -> "tuple[dict[str, Tensor], dict[str, Tensor]]":
+    """The file's tensors in fp32: those of modules, under diffusers names, and those that all modules share."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    path = files.weights
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise Refused(f"adapter_path: {path} cannot be read as safetensors ({error})") from error
-    foreign = [name for name in tensors if not name.startswith(PREFIX) or ".lora_" not in name]
+    shared = {name: tensors.pop(filed).float() for name, filed in _SHARED.items() if filed in tensors}
+    foreign = [name for name in tensors if not name.startswith(PREFIX) or f".{prefix}" not in name]
     if foreign or not tensors:
         raise Refused(
-            f"adapter_path: {path}: {foreign[0] if foreign else 'nothing'!r} is no LoRA tensor of a PEFT file"
+            f"adapter_path: {path}: {foreign[0] if foreign else 'nothing'!r} is no {files.kind} tensor of a PEFT file"
         )
-    return {diffusers(name.removeprefix(PREFIX)): tensor.float() for name, tensor in tensors.items()}
+    return {_attached(name): tensor.float() for name, tensor in tensors.items()}, shared
 
 
-def _diffusers_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that fix the strength, with the patterns' module names in diffusers spelling."""
-    kept = {key: config[key] for key in ("r", "lora_alpha", "use_rslora") if key in config}
-    patterns = {
-        key: {diffusers(name): value for name, value in (config.get(key) or {}).items()}
-        for key in ("rank_pattern", "alpha_pattern")
-    }
-    return kept | patterns
+def _attached(filed: str) -> str:
+    """The name of a parameter, without its adapter's, from the one in the file."""
+    name = diffusers(filed.removeprefix(PREFIX))
+    return f"{name}.weight" if name.endswith(_MAGNITUDE) else name
+
+
+def _diffusers_config(files: AdapterFiles, names: Sequence[str]) -> dict[str, Any]:
+    """The settings that fix what the weights do, with modules named as here, patterns resolved."""
+    from peft.utils.other import get_pattern_key
+
+    config = read_config(files.config)
+    kept = {key: config[key] for key in SETTINGS[files.kind] if config.get(key) is not None}
+    for key in set(_PATTERNS) & kept.keys():
+        found = {name: get_pattern_key(list(kept[key]), official(name)) for name in names}
+        kept[key] = {name: kept[key][pattern] for name, pattern in found.items() if pattern in kept[key]}
+    if "feedforward_modules" in kept:
+        kept["feedforward_modules"] = [name for name in names if official(name) in kept["feedforward_modules"]]
+    return kept

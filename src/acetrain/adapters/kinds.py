@@ -1,0 +1,6 @@
+"""What types of adapters allow, known without PEFT."""
+
+UNSCALED = ("OFT", "BOFT")
+"""Types that have no strength: half a rotation is not half the adapter."""
+ADDITIVE = ("LORA", "LOHA", "LOKR")
+"""Types of which several may be attached at once, their updates adding up."""
