@@ -11,6 +11,7 @@ from acetrain.adapters.targets import Blocks, Targets
 from acetrain.adapters.vectors import IA3, VeRA
 from acetrain.data.option import Data
 from acetrain.data.prompts import Prompts
+from acetrain.flow.adaptive import Adaptive
 from acetrain.flow.loss import Huber, LogCosh, Mse
 from acetrain.flow.timesteps import Acestep, Beta, Cosmap, Discrete, LogitNormal, Mode, Uniform
 from acetrain.flow.weighting import CosmapWeighting, Debias, MinSnr, SigmaSqrt, Unweighted
@@ -96,6 +97,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
         "mode": Mode,
         "cosmap": Cosmap,
         "beta": Beta,
+        "adaptive": Adaptive,
     },
     "loss": {"mse": Mse, "huber": Huber, "log_cosh": LogCosh},
     "weighting": {

@@ -50,8 +50,7 @@ class Steps(Dataset[list[Batch] | Unreadable]):
         placed = [(visit, first + position) for position, visit in enumerate(visits)]
         weight = 1 / sum(self.reduction.counts(lengths))
         return [
-            self._batch([placed[position] for position in group or filler], weight if group else 0.0)
-            for group in dealt
+            self._batch([placed[position] for position in group or filler], weight if group else 0.0) for group in dealt
         ]
 
     def _batch(self, placed: Sequence[tuple[Visit, int]], weight: float) -> Batch:

@@ -65,6 +65,19 @@ class Timesteps:
         return self.base_cdf(unshifted) if 0 < unshifted < 1 else float(unshifted >= 1)
 
     @property
+    def followed_bins(self) -> int:
+        """Bins of equal mass whose running losses say how often they are drawn; 0 where the density stays."""
+        return 0
+
+    def aimed(self, u: "Tensor", running: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
+        """Where to draw for uniform u [song] by the running losses, with what weight, and in which bin."""
+        return u, u.new_ones(u.shape), u.new_zeros(u.shape).long()
+
+    def followed(self, running: "Tensor", lost: "Tensor", songs: "Tensor") -> "Tensor":
+        """The running losses after a step in which `songs` [bin] songs lost `lost` [bin] together."""
+        return running
+
+    @property
     def settled(self) -> bool:
         """Whether nothing of the density is left to the checkpoint."""
         return True

@@ -15,7 +15,7 @@ from acetrain.errors import Failed
 from acetrain.training.module import FlowMatching
 from acetrain.training.schedule import Horizon
 
-FORMAT = 1
+FORMAT = 2
 PATTERN = re.compile(r"step-(\d+)\.ckpt")
 
 
@@ -30,6 +30,8 @@ class Checkpoint:
     optimizer: dict[str, Any]
     horizon: dict[str, Any]
     bad_steps: int
+    running: Tensor
+    """Losses by bin of the density of timesteps; no bin where it follows none."""
     progress: dict[str, Any]
     """State of the callbacks that keep one: best validation, histogram."""
     format: int = FORMAT
@@ -44,6 +46,7 @@ def capture(module: FlowMatching, identity: dict[str, str], progress: dict[str, 
         optimizer=module.optimizer.optimizer.state_dict(),
         horizon=asdict(module.horizon),
         bad_steps=module.bad_steps,
+        running=module.running,
         progress=progress,
     )
 
@@ -65,6 +68,7 @@ def restore(checkpoint: Checkpoint, module: FlowMatching, identity: dict[str, st
     total = module.horizon.total
     module.horizon = Horizon(**checkpoint.horizon).extended(module.recipe.schedule, checkpoint.step, total)
     module.step, module.bad_steps = checkpoint.step, checkpoint.bad_steps
+    module.running = checkpoint.running
 
 
 def write(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:

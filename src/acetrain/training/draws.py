@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from acetrain.data.batch import Batch
+from acetrain.flow.importance import Running, nothing_yet
 from acetrain.flow.timesteps import Timesteps
 from acetrain.keyed import generator, seed_of
 
@@ -22,21 +23,32 @@ class Draws:
     t: Float[Tensor, " song"]
     noise: Float[Tensor, "song frame channel"]
     dropped: Bool[Tensor, " song"]
+    weights: Float[Tensor, " song"]
+    """What each song's loss is multiplied by for having been drawn oftener or less often than the density says."""
+    bins: Int64[Tensor, " song"]
+    """The bin of running losses each time lies in; on the CPU."""
 
 
-def draw(batch: Batch, timesteps: Timesteps, condition_dropout: float) -> Draws:
-    """The draws of each song from its own key, so that no batch, split, rank or restart changes them."""
+def draw(batch: Batch, timesteps: Timesteps, condition_dropout: float, running: Running | None = None) -> Draws:
+    """The draws of each song from its own key, so that no batch, split, rank or restart changes them.
+
+    `running` are the losses a density follows, the same for all songs of a step; none yet where it is None.
+    """
     channels = batch.latents.shape[2]
     noise = [
         torch.randn(frames, channels, generator=generator(*key, "noise"))
         for key, frames in zip(batch.keys, batch.frames, strict=True)
     ]
     chance = torch.stack([torch.rand((), generator=generator(*key, "condition")) for key in batch.keys])
+    running = nothing_yet(timesteps.followed_bins) if running is None else running
+    u, weights, bins = timesteps.aimed(shares(batch, timesteps.stratified), running)
     device = batch.latents.device
     return Draws(
-        timesteps.quantile(shares(batch, timesteps.stratified)).float().to(device),
+        timesteps.quantile(u).float().to(device),
         pad_sequence(noise, batch_first=True).to(device),
         (chance < condition_dropout).to(device),
+        weights.float().to(device),
+        bins,
     )
 
 

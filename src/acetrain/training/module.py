@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
@@ -14,6 +14,7 @@ from acetrain.acestep.load import Base, text_to_music_context
 from acetrain.adapters.injection import trainable
 from acetrain.data.batch import Batch
 from acetrain.errors import Failed
+from acetrain.flow.importance import nothing_yet
 from acetrain.flow.loss import Loss
 from acetrain.flow.path import interpolate, target
 from acetrain.flow.timesteps import Timesteps
@@ -59,6 +60,17 @@ class StepReport:
     t_histogram: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A micro-batch that has been through the model."""
+
+    batch: Batch
+    t: Float[Tensor, " song"]
+    weights: Float[Tensor, " song"]
+    bins: Int64[Tensor, " song"]
+    losses: Float[Tensor, " song"]
+
+
 class FlowMatching(LightningModule):
     """Conditional flow matching of an adapter on a frozen DiT. A loader item is one optimizer step."""
 
@@ -75,6 +87,8 @@ class FlowMatching(LightningModule):
         self.horizon = Horizon(total_steps)
         self.step = 0
         self.bad_steps = 0
+        self.running = nothing_yet(recipe.timesteps.followed_bins)
+        """Losses of earlier steps by bin of the density, the same on every rank; on the CPU."""
         self.requested_stop = 0
         """Number of a signal this rank has received."""
         self.agreed_stop = 0
@@ -107,29 +121,32 @@ class FlowMatching(LightningModule):
         torch.manual_seed(seed_of(self.recipe.seed, "dropout", self.step, self.global_rank))
         self.update(self.accumulate(step))
 
-    def accumulate(self, step: Sequence[Batch]) -> list[tuple[Batch, Tensor, Tensor]]:
+    def accumulate(self, step: Sequence[Batch]) -> list[Seen]:
         """Add the gradients of micro-batches; each with its times and its songs' losses."""
         seen = []
         for batch in step:
-            draws = draw(batch, self.recipe.timesteps, self.recipe.condition_dropout)
+            draws = draw(batch, self.recipe.timesteps, self.recipe.condition_dropout, self.running)
             losses = self.song_losses(batch, draws)
-            self.manual_backward((losses * self.shares(batch)).sum())
-            seen.append((batch, draws.t, losses.detach()))
+            self.manual_backward((losses * draws.weights * self.shares(batch)).sum())
+            seen.append(Seen(batch, draws.t, draws.weights, draws.bins, losses.detach()))
         return seen
 
-    def update(self, seen: Sequence[tuple[Batch, Tensor, Tensor]]) -> None:
+    def update(self, seen: Sequence[Seen]) -> None:
         """Sum over ranks, clip, and descend unless something is not finite."""
         optimizer = self.optimizer
         parameters = list(trainable(self.dit).values())
         sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
-        loss, songs, frames, padded, *histogram = sum_over_ranks(self._totals(seen)).tolist()
+        totals = sum_over_ranks(torch.cat([self._totals(seen), self._by_bin(seen)]).to(self.device)).cpu()
+        loss, songs, frames, padded, *histogram = totals[: 4 + T_BINS].tolist()
         factor = self.horizon.factor(self.recipe.schedule, self.step)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         finite = torch.isfinite(norm).item() and torch.isfinite(torch.tensor(loss)).item()
         if finite:
             optimizer.step()
+            lost, drawn = totals[4 + T_BINS :].double().view(2, self.recipe.timesteps.followed_bins)
+            self.running = self.recipe.timesteps.followed(self.running, lost, drawn)
         optimizer.zero_grad()
         self.step += 1
         self.bad_steps = 0 if finite else self.bad_steps + 1
@@ -140,29 +157,39 @@ class FlowMatching(LightningModule):
         if not finite:
             self._report_bad_step(seen)
 
-    def _totals(self, seen: Sequence[tuple[Batch, Tensor, Tensor]]) -> Float[Tensor, " total"]:
+    def _totals(self, seen: Sequence[Seen]) -> Float[Tensor, " total"]:
         """Sums over this rank's songs: loss, songs, frames, padded frames, timestep histogram."""
-        real = [(batch, t, losses) for batch, t, losses in seen if batch.weight > 0]
+        real = [part for part in seen if part.batch.weight > 0]
         loss = sum(
-            ((losses.double() * self.shares(batch)).sum() for batch, _, losses in real),
+            ((part.losses.double() * part.weights * self.shares(part.batch)).sum() for part in real),
             torch.zeros((), device=self.device),
         )
-        t = torch.cat([t for _, t, _ in real]) if real else torch.zeros(0, device=self.device)
+        t = torch.cat([part.t for part in real]) if real else torch.zeros(0, device=self.device)
         counts = [
-            sum(len(batch.frames) for batch, _, _ in real),
-            sum(sum(batch.frames) for batch, _, _ in real),
-            sum(batch.latents.shape[0] * batch.latents.shape[1] for batch, _, _ in real),
+            sum(len(part.batch.frames) for part in real),
+            sum(sum(part.batch.frames) for part in real),
+            sum(part.batch.latents.shape[0] * part.batch.latents.shape[1] for part in real),
         ]
         histogram = torch.histc(t.float().cpu(), T_BINS, 0.0, 1.0)
-        totals = torch.cat([loss.view(1).cpu().float(), torch.tensor(counts, dtype=torch.float32), histogram])
-        return totals.to(self.device)
+        return torch.cat([loss.view(1).cpu().float(), torch.tensor(counts, dtype=torch.float32), histogram])
 
-    def _report_bad_step(self, seen: Sequence[tuple[Batch, Tensor, Tensor]]) -> None:
+    def _by_bin(self, seen: Sequence[Seen]) -> Float[Tensor, " total"]:
+        """Sums over this rank's songs for each bin of running losses: what was lost there, then the songs."""
+        sums = nothing_yet(self.recipe.timesteps.followed_bins)
+        if not sums.numel():
+            return sums.flatten().float()
+        for part in seen:
+            if part.batch.weight > 0:
+                lost = part.losses.double().cpu()
+                sums.index_add_(1, part.bins, torch.stack([lost, torch.ones_like(lost)]))
+        return sums.flatten().float()
+
+    def _report_bad_step(self, seen: Sequence[Seen]) -> None:
         """Name the songs of a skipped step; give up after too many in a row."""
         songs = [
             (key[2], time, loss)
-            for batch, t, losses in seen
-            for key, time, loss in zip(batch.keys, t.tolist(), losses.tolist(), strict=True)
+            for part in seen
+            for key, time, loss in zip(part.batch.keys, part.t.tolist(), part.losses.tolist(), strict=True)
         ]
         culprits = [song for song in songs if not torch.isfinite(torch.tensor(song[2]))] or songs
         named = ", ".join(f"{name} (t={time:.3f}, loss {loss:.3g})" for name, time, loss in culprits)

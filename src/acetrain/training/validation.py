@@ -56,5 +56,6 @@ class Validation:
         for row, (key, frames) in enumerate(zip(batch.keys, batch.frames, strict=True)):
             noise[row, :frames] = torch.randn(frames, noise.shape[2], generator=generator(*key, quantile)).to(noise)
         songs = len(batch.frames)
-        times = torch.full((songs,), t, device=noise.device)
-        return Draws(times, noise, torch.zeros(songs, dtype=torch.bool, device=noise.device))
+        times, ones = torch.full((songs,), t, device=noise.device), torch.ones(songs, device=noise.device)
+        kept = torch.zeros(songs, dtype=torch.bool, device=noise.device)
+        return Draws(times, noise, kept, ones, torch.zeros(songs, dtype=torch.long))
