@@ -14,8 +14,8 @@ from acetrain.acestep.load import load_pipeline
 from acetrain.acestep.model import Tiny
 from acetrain.acestep.names import linear_layers
 from acetrain.acestep.tasks import Complete, Cover, Extract, Lego, Repaint, Text2music
-from acetrain.adapters.lora import LoRA
 from acetrain.adapters.files import peft
+from acetrain.adapters.lora import LoRA
 from acetrain.data.audio import read
 from acetrain.data.prompt import INSTRUMENTAL
 from acetrain.errors import Failed, Refused

@@ -153,6 +153,7 @@ class Train:
         """Train until the last step or a signal; what the folder already holds is not trained again."""
         from acetrain.acestep.conditions import template_digest
         from acetrain.acestep.load import check_base
+        from acetrain.adapters.summary import announce
         from acetrain.training import checkpoint
         from acetrain.training.device import check_devices
         from acetrain.training.replicas import first_rank
@@ -171,6 +172,8 @@ class Train:
             self.folder.claim(repeatable(self))
             self._announce(None if newest is None else checkpoint.step_of(newest))
         module, keeper = self._assemble()
+        if first_rank():
+            announce(module.dit, len(linear_layers(self.model.config("transformer"))), self.folder.path)
         self._fit(module, keeper)
         if module.agreed_stop and module.step < self.total_steps:
             raise Interrupted(module.agreed_stop)
@@ -224,6 +227,7 @@ class Train:
     def _fit(self, module: "FlowMatching", keeper: "Keeper") -> None:
         import torch
 
+        from acetrain.adapters.summary import summarised, trained_modules
         from acetrain.data.module import CachedSongs
         from acetrain.tracking.plots import plot_run
         from acetrain.training import checkpoint
@@ -233,7 +237,8 @@ class Train:
         workers = self.data.workers
         data = CachedSongs(self.songs, self.split[0], self.plan, self._budget, workers, self.total_steps)
         name = f"{self.name}-{signature_of(self.folder.identity)}"
-        start, config = checkpoint.newest_step(self.folder.path), resolved(self)
+        start = checkpoint.newest_step(self.folder.path)
+        config = resolved(self) | {"trained": summarised(trained_modules(module.dit), module.dit)}
         loggers = self.logger.open(self.folder.path, name, self.name, config, start) if first_rank() else []
         try:
             self.trainer.build(self.precision, loggers, keeper, self.folder.path).fit(module, data)
@@ -279,13 +284,11 @@ class Train:
 
     def _announce(self, resumed_step: int | None) -> None:
         """Say before the first step what will be trained, on what, for how long, and where."""
-        layers = linear_layers(self.model.config("transformer"))
         training, validation = self.split
         seconds = sum(song.seconds for song in training)
         held = f"{len(validation)} held out" if validation else "none held out (fewer than 5, or data.validation=0)"
         print(f"run: {self.folder.path}")
         print(f"songs: {len(training)} ({seconds / 60:.1f} min), {held}")
-        print(f"modules: {len(self.target_names)} of {len(layers)} linear layers")
         start = "" if resumed_step is None else f", going on from step {resumed_step}"
         print(f"steps: {self.total_steps}, {self.plan.steps_per_epoch} an epoch{start}", flush=True)
         if self.songs.fingerprint.is_foreign:
