@@ -53,7 +53,10 @@ class MinSnr(Weighting):
 
 @dataclass
 class SigmaSqrt(Weighting):
-    """w = 1 / t^2: diffusers' `sigma_sqrt`. Without bound at the clean end: give `timesteps.low` a value above 0."""
+    """w = 1 / t^2: diffusers' `sigma_sqrt`. Without bound at the clean end: give `timesteps.low` a value above 0.
+
+    On an error of the data it gives the velocity's. On the velocity's, as here, it stresses the clean end.
+    """
 
     def weights(self, t: "Tensor") -> "Tensor":
         return t**-2
