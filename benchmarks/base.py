@@ -67,7 +67,7 @@ def module_of(base: Base, rank: int, checkpointing: bool) -> FlowMatching:
     LoRA(rank, 2.0 * rank, 0.0).attach(base.dit, names, seed=0)
     if checkpointing:
         base.dit.enable_gradient_checkpointing()
-    adamw = AdamW(1e-4, 0.9, 0.999, 1e-8, 0.01)
+    adamw = AdamW(1e-4, 0.01, {}, {}, beta1=0.9, beta2=0.999, eps=1e-8)
     density = Acestep(shift=1.0, low=0.0, high=1.0, stratified=False, mean=None, std=None)
     recipe = Recipe(density, Mse(Reduction.song), Unweighted(), adamw, Constant(0, 0.0), 0.15, 1.0, 10**9, 0)
     return FlowMatching(base, recipe, total_steps=10**6).train()

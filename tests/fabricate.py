@@ -65,7 +65,7 @@ def module(
     weighting: Weighting = UNWEIGHTED,
 ) -> FlowMatching:
     """A training module over `loaded`."""
-    adamw = AdamW(1e-3, 0.9, 0.999, 1e-8, 0.01)
+    adamw = AdamW(1e-3, 0.01, {}, {}, beta1=0.9, beta2=0.999, eps=1e-8)
     recipe = Recipe(ACESTEP, loss, weighting, adamw, Constant(0, 0.0), condition_dropout, 1.0, 3, 0)
     return FlowMatching(loaded, recipe, total_steps).train()
 

@@ -1,6 +1,10 @@
 """The laws every option of a group obeys, one assertion each; `test_laws.py` holds them against every option."""
 
+import copy
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from fabricate import CHANNELS, MODEL, base, module, song
@@ -13,11 +17,14 @@ from acetrain.acestep.names import linear_layers
 from acetrain.adapters.adapter import Adapter
 from acetrain.adapters.files import peft
 from acetrain.adapters.injection import adapter_layers, adapter_state, load_adapter_state, trainable
+from acetrain.adapters.lora import LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.data.batch import collate
 from acetrain.flow.loss import Loss
 from acetrain.flow.timesteps import Timesteps
 from acetrain.flow.weighting import Weighting
+from acetrain.training import checkpoint
+from acetrain.training.checkpoint import Checkpoint
 from acetrain.training.draws import draw
 from acetrain.training.module import FlowMatching
 from acetrain.training.optimizer import OptimizerOption
@@ -44,8 +51,8 @@ def begun(
     """The tiny base with a fresh adapter, and what trains it."""
     loaded = base()
     adapter.attach(loaded.dit, targets.select(LAYERS), seed=0)
-    parameters = list(trainable(loaded.dit).values())
-    descent = torch.optim.AdamW(parameters, lr=1e-2) if optimizer is None else optimizer.build(parameters)
+    weights = trainable(loaded.dit)
+    descent = torch.optim.AdamW(weights.values(), lr=1e-2) if optimizer is None else optimizer.build(weights)
     return loaded, module(loaded), descent
 
 
@@ -120,32 +127,104 @@ def merged_is_the_same(adapter: Adapter, targets: Targets) -> None:
     assert error < 1e-5
 
 
-def resumes_to_the_bit(optimizer: OptimizerOption) -> None:
-    def run(steps: int, stop: int) -> Tensor:
-        weight = nn.Parameter(torch.linspace(-1, 1, 64).view(8, 8))
-        descent = optimizer.build([weight])
-        for step in range(steps):
-            if step == stop:
-                state, kept = descent.state_dict(), weight.detach().clone()
-                weight = nn.Parameter(kept)
-                descent = optimizer.build([weight])
-                descent.load_state_dict(state)
-            (weight.sin() * torch.randn(8, 8, generator=torch.Generator().manual_seed(step))).sum().backward()
-            descent.step()
-            descent.zero_grad()
-        return weight.detach()
+SHAPES = {"lora_A": (16, 512), "lora_B": (512, 16), "lora_magnitude_vector": (512,)}
+"""Of the weights that optimizers are tried on: the matrices are large enough for states in 8 bits."""
 
-    assert torch.equal(run(9, stop=4), run(9, stop=-1))
+
+def fresh_weights() -> dict[str, nn.Parameter]:
+    """Weights named and started as an adapter's: A drawn, B zero."""
+    drawn = {
+        weight: torch.randn(shape, generator=torch.Generator().manual_seed(number)) * (weight != "lora_B") * 0.1
+        for number, (weight, shape) in enumerate(SHAPES.items())
+    }
+    return {f"transformer_blocks.0.attn.to_q.{weight}.default.weight": nn.Parameter(drawn[weight]) for weight in drawn}
+
+
+def misfit(weights: dict[str, nn.Parameter], step: int) -> Tensor:
+    """How far what the weights make of a few inputs, drawn by the step, is from a fixed map of them."""
+    a, b, magnitude = weights.values()
+    draw, fixed = torch.Generator().manual_seed(1000 + step), torch.Generator().manual_seed(7)
+    inputs, goal = torch.randn(8, 512, generator=draw), torch.randn(512, generator=fixed)
+    return ((inputs @ a.T @ b.T + inputs * magnitude) - inputs * goal).square().mean()
+
+
+def descended(optimizer: OptimizerOption, steps: int, stop: int = -1) -> tuple[dict[str, nn.Parameter], Optimizer]:
+    """Weights and optimizer after `steps` steps, through a file after `stop` of them."""
+    weights = fresh_weights()
+    descent = optimizer.build(weights)
+    for step in range(steps):
+        if step == stop:
+            weights, descent = through_a_checkpoint(optimizer, weights, descent)
+        misfit(weights, step).backward()
+        descent.step()
+        descent.zero_grad()
+    return weights, descent
+
+
+def through_a_checkpoint(
+    optimizer: OptimizerOption, weights: dict[str, nn.Parameter], descent: Optimizer
+) -> tuple[dict[str, nn.Parameter], Optimizer]:
+    """Weights and optimizer as a new process finds them."""
+    adapter = {name: weight.detach() for name, weight in weights.items()}
+    with TemporaryDirectory() as folder:
+        written = Checkpoint(
+            step=0,
+            identity={},
+            adapter=adapter,
+            optimizer=descent.state_dict(),
+            horizon={},
+            bad_steps=0,
+            running=torch.zeros(0),
+            progress={},
+        )
+        found = checkpoint.read(checkpoint.write(written, Path(folder), keep=1))
+    again = {name: nn.Parameter(weight) for name, weight in found.adapter.items()}
+    new = optimizer.build(again)
+    checkpoint.load_optimizer(new, found.optimizer)
+    return again, new
+
+
+def resumes_to_the_bit(optimizer: OptimizerOption) -> None:
+    (ours, our_descent), (theirs, their_descent) = descended(optimizer, 9, stop=4), descended(optimizer, 9)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert optimizer.figures(our_descent) == optimizer.figures(their_descent)
+    with optimizer.evaluating(our_descent), optimizer.evaluating(their_descent):
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def lowers_a_loss(optimizer: OptimizerOption) -> None:
-    weight = nn.Parameter(torch.ones(8))
-    descent = optimizer.build([weight])
-    for _ in range(50):
-        weight.square().sum().backward()
-        descent.step()
-        descent.zero_grad()
-    assert weight.square().sum() < 8
+    raised = replace(optimizer, lr=max(optimizer.lr, 1e-3))
+    weights, descent = descended(raised, 120)
+    with torch.no_grad(), raised.evaluating(descent):
+        after, before = misfit(weights, 500), misfit(fresh_weights(), 500)
+    assert after < 0.95 * before
+
+
+def evaluating_leaves_no_trace(optimizer: OptimizerOption) -> None:
+    weights, descent = descended(optimizer, 5)
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    state = copy.deepcopy(descent.state_dict())
+    with optimizer.evaluating(descent):
+        pass
+    assert all(torch.equal(weights[name], before[name]) for name in weights)
+    assert repr(descent.state_dict()) == repr(state)
+
+
+def starts_every_group_at_its_rate(optimizer: OptimizerOption) -> None:
+    weights = fresh_weights()
+    descent = optimizer.build(weights)
+    rates = {id(weight): group["lr"] for group in descent.param_groups for weight in group["params"]}
+    expected = {id(weight): optimizer.lr * optimizer.lr_factor(name) for name, weight in weights.items()}
+    assert rates == expected
+
+
+def moves_every_weight_of_the_adapter_in_fp32_and_no_other(optimizer: OptimizerOption) -> None:
+    adapter, targets = LoRA(4, 8.0, 0.0), Targets(["self_attn"], [])
+    start, end = trained(adapter, targets, optimizer, steps=0), trained(adapter, targets, optimizer)
+    before, after = dict(start.dit.named_parameters()), dict(end.dit.named_parameters())
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    assert moved == set(trainable(end.dit))
+    assert all(after[name].dtype is torch.float32 for name in moved)
 
 
 def stays_within_the_peak_and_rises_at_restarts_only(schedule: Schedule) -> None:

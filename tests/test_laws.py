@@ -16,7 +16,13 @@ LAWS = {
     "loss": [laws.belongs_to_the_song, laws.grows_with_the_error_alike_on_both_sides],
     "weighting": [laws.weighs_every_time_by_itself],
     "schedule": [laws.stays_within_the_peak_and_rises_at_restarts_only, laws.is_never_raised_by_an_extension],
-    "optimizer": [laws.resumes_to_the_bit, laws.lowers_a_loss],
+    "optimizer": [
+        laws.resumes_to_the_bit,
+        laws.lowers_a_loss,
+        laws.evaluating_leaves_no_trace,
+        laws.starts_every_group_at_its_rate,
+        laws.moves_every_weight_of_the_adapter_in_fp32_and_no_other,
+    ],
 }
 ADAPTER_LAWS = [
     laws.attaching_changes_no_output,

@@ -22,8 +22,14 @@ from acetrain.jobs.preprocess import Preprocess
 from acetrain.jobs.scan import Scan
 from acetrain.jobs.synthesize import Synthesize
 from acetrain.jobs.train import Train
-from acetrain.tracking.logger import Csv, Wandb
-from acetrain.training.optimizer import AdamW
+from acetrain.tracking.logger import Both, Csv, Tensorboard, Wandb
+from acetrain.training.optimizer import AdamW, LoraPlus
+from acetrain.training.optimizers.eight_bit import AdamW8bit, Lion, Lion8bit, PagedAdamW8bit
+from acetrain.training.optimizers.factored import Adafactor, Came
+from acetrain.training.optimizers.muon import Muon
+from acetrain.training.optimizers.named import Named
+from acetrain.training.optimizers.prodigy import Prodigy, ProdigyScheduleFree
+from acetrain.training.optimizers.schedule_free import AdamWScheduleFree
 from acetrain.training.precision import Precision
 from acetrain.training.schedule import (
     Constant,
@@ -79,7 +85,21 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
         "ia3": IA3,
     },
     "targets": {"patterns": Targets, "blocks": Blocks},
-    "optimizer": {"adamw": AdamW},
+    "optimizer": {
+        "adamw": AdamW,
+        "adamw8bit": AdamW8bit,
+        "paged_adamw8bit": PagedAdamW8bit,
+        "adamw_schedulefree": AdamWScheduleFree,
+        "lora_plus": LoraPlus,
+        "lion": Lion,
+        "lion8bit": Lion8bit,
+        "adafactor": Adafactor,
+        "came": Came,
+        "prodigy": Prodigy,
+        "prodigy_schedulefree": ProdigyScheduleFree,
+        "muon": Muon,
+        "any": Named,
+    },
     "schedule": {
         "constant": Constant,
         "linear": Linear,
@@ -111,6 +131,6 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "data": {"cached": Data},
     "prompts": {"prompts": Prompts},
     "trainer": {"trainer": TrainerOption},
-    "logger": {"csv": Csv, "wandb": Wandb},
+    "logger": {"csv": Csv, "wandb": Wandb, "tensorboard": Tensorboard, "wandb_tensorboard": Both},
 }
 """Group -> schema -> dataclass; the first default of `conf/<group>/<option>.yaml` names the schema."""

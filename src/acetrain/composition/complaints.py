@@ -63,6 +63,8 @@ def about_value(error: OmegaConfBaseException, key: str = "", hint: Any = None, 
         return f"{key}: must not be null"
     if hint is None and isinstance(owner, type) and isinstance(error.key, str):
         hint = hints(owner).get(error.key) if hasattr(owner, "__dataclass_fields__") else None
+    if hint is None and (converted := re.search(r"could not be converted to (\w+)$", message)):
+        hint = {"Float": float, "Integer": int, "Boolean": bool}.get(converted[1])  # an element of a mapping or a list
     value = re.match(r"Value '(.*)' of type|.*[Vv]alue: (.*)$|Invalid value '(.*)', expected", message)
     if value and got is None:
         got = next(group for group in value.groups() if group is not None)

@@ -25,6 +25,7 @@ from acetrain.flow.loss import Loss
 from acetrain.flow.timesteps import Timesteps
 from acetrain.flow.weighting import Weighting
 from acetrain.tracking.logger import LoggerOption
+from acetrain.training import advice
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
 from acetrain.training.run_folder import RunFolder, identity_of, signature_of
@@ -98,7 +99,9 @@ class Train:
         self.logger.check()
         steps = f"below the {self.total_steps} steps of the run"
         require(self.schedule.warmup < self.total_steps, "schedule.warmup", steps, self.schedule.warmup)
+        self.optimizer.check(self.target_names, self.adapter)
         self.folder.check(may_resume=self.resume is Resume.auto)
+        advice.say(advice.before(self))
 
     @cached_property
     def songs(self) -> Cache:
@@ -188,8 +191,11 @@ class Train:
         step, adapter = checkpoint.step_of(newest), self.folder.path / "adapter"
         if peft.written_step(adapter) != step:
             module, keeper = self._assemble()
-            checkpoint.restore(checkpoint.read(newest), module, keeper.identity)
-            keeper.save_adapter(adapter)
+            last, optimizer = checkpoint.read(newest), module.configure_optimizers()
+            checkpoint.restore(last, module, keeper.identity)
+            checkpoint.load_optimizer(optimizer, last.optimizer)
+            with self.optimizer.evaluating(optimizer):
+                keeper.save_adapter(adapter)
         print(f"nothing left to do: {self.folder.path} is at step {step} of {self.total_steps}")
 
     def _assemble(self) -> "tuple[FlowMatching, Keeper]":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from acetrain.tracking.progress import TrainingProgress
 from acetrain.tracking.table import Table
-from acetrain.training import checkpoint
+from acetrain.training import advice, checkpoint
 from acetrain.training.checkpoint import Checkpoint
 from acetrain.training.device import peak_memory
 from acetrain.training.module import T_BINS, FlowMatching, StepReport
@@ -61,7 +61,7 @@ class Keeper(Callback):
         self.started = True
         self.ending.enter_context(stopping(pl_module))
         if self.resumed is not None:
-            pl_module.optimizer.optimizer.load_state_dict(self.resumed.optimizer)
+            checkpoint.load_optimizer(pl_module.optimizer.optimizer, self.resumed.optimizer)
         self._open_tables(pl_module, None if self.resumed is None else pl_module.step)
         if pl_module.step == 0:
             self._validate(pl_module)
@@ -70,7 +70,8 @@ class Keeper(Callback):
     @rank_zero_only
     def _open_tables(self, module: FlowMatching, last_step: int | None) -> None:
         bins = [f"val_t{t:.3f}" for t in self.validation.times(module).tolist()] if self.validation.songs else []
-        self.metrics = Table(self.folder / "metrics.csv", [*METRICS, *bins, *SPEED], last_step)
+        columns = [*METRICS, *module.figures(), *bins, *SPEED]
+        self.metrics = Table(self.folder / "metrics.csv", columns, last_step)
         self.held_out = Table(self.folder / "validation.csv", ["song", "quantile", "t", "loss"], last_step)
         self.progress = TrainingProgress(module.step, module.horizon.total)
         self.ending.callback(self.progress.close)
@@ -85,7 +86,8 @@ class Keeper(Callback):
         self.histogram = [a + b for a, b in zip(self.histogram, report.t_histogram, strict=True)]
         self._record(trainer, pl_module, report, losses, seconds)
         if report.step == pl_module.horizon.total:
-            self._save_adapter("adapter")
+            with pl_module.evaluating():
+                self._save_adapter("adapter")
         if report.step % self.every.save == 0 or last:
             self.save(pl_module)
         if pl_module.agreed_stop:
@@ -96,12 +98,13 @@ class Keeper(Callback):
         """Held-out losses of the present weights; the best ones so far are kept in `best/`."""
         if not self.validation.songs:
             return None
-        losses = self.validation.losses(module)
-        self._record_validation(module, losses)
-        mean = losses.mean().item()
-        if module.step and mean < self.best:
-            self.best = mean
-            self._save_adapter("best")
+        with module.evaluating():
+            losses = self.validation.losses(module)
+            self._record_validation(module, losses)
+            mean = losses.mean().item()
+            if module.step and mean < self.best:
+                self.best = mean
+                self._save_adapter("best")
         return losses
 
     @rank_zero_only
@@ -138,6 +141,9 @@ class Keeper(Callback):
             "peak_memory_mb": peak_memory(module.device) / 2**20,
             "seconds": seconds,
         }
+        figures = module.figures()
+        row |= figures
+        advice.say(advice.after(module.recipe.optimizer, report.step, figures))
         if losses is not None:
             times = self.validation.times(module).tolist()
             row["val_loss"] = losses.mean().item()

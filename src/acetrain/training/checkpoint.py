@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from acetrain.adapters.injection import adapter_state, load_adapter_state
 from acetrain.atomic import replacing
@@ -69,6 +70,18 @@ def restore(checkpoint: Checkpoint, module: FlowMatching, identity: dict[str, st
     module.horizon = Horizon(**checkpoint.horizon).extended(module.recipe.schedule, checkpoint.step, total)
     module.step, module.bad_steps = checkpoint.step, checkpoint.bad_steps
     module.running = checkpoint.running
+
+
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Put an optimizer's state back, every tensor in the format it was saved in; torch casts it to its weight's."""
+    optimizer.load_state_dict(state)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    for weight, number in zip(weights, numbers, strict=True):
+        for name, saved in state["state"].get(number, {}).items():
+            loaded = optimizer.state[weight].get(name)
+            if isinstance(saved, Tensor) and loaded.dtype is not saved.dtype:
+                optimizer.state[weight][name] = saved.to(loaded.device)
 
 
 def write(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:

@@ -1,6 +1,7 @@
 """The training step: one optimizer step is the mean over its songs, however it is split."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -151,7 +152,7 @@ class FlowMatching(LightningModule):
         self.step += 1
         self.bad_steps = 0 if finite else self.bad_steps + 1
         self.agreed_stop = largest_over_ranks(self.requested_stop, self.device)
-        lr = optimizer.param_groups[0]["lr"]
+        lr = self.recipe.optimizer.lr * factor
         counts = (round(songs), round(frames), round(padded), tuple(map(round, histogram)))
         self.report = StepReport(self.step, loss, norm.item(), lr, not finite, *counts)
         if not finite:
@@ -207,9 +208,17 @@ class FlowMatching(LightningModule):
         assert isinstance(optimizer, LightningOptimizer)
         return optimizer
 
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Within it, the adapter's weights are those to judge and to save."""
+        return self.recipe.optimizer.evaluating(self.optimizer.optimizer)
+
+    def figures(self) -> dict[str, float]:
+        """What the optimizer estimates, such as Prodigy's d."""
+        return self.recipe.optimizer.figures(self.optimizer.optimizer)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The option's optimizer; the step itself applies the schedule."""
-        optimizer = self.recipe.optimizer.build(trainable(self.dit).values())
+        optimizer = self.recipe.optimizer.build(trainable(self.dit))
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         return optimizer

@@ -64,7 +64,7 @@ def circumstances(module: FlowMatching, card: tuple[str, int], extent: Mapping[s
         "base": str(module.dit.scale_shift_table.dtype),
         "adapter": _digest(adapter),
         "adapter_parameters": sum(parameter.numel() for parameter in trainable(module.dit).values()),
-        "optimizer": type(module.recipe.optimizer).__name__,
+        "optimizer": module.recipe.optimizer.kind,
         "precision": str(module.trainer.precision),
         "gradient_checkpointing": bool(module.dit.gradient_checkpointing),
         **extent,
