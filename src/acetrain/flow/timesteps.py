@@ -40,8 +40,12 @@ class Timesteps:
     def check_interval(self) -> None:
         """Raise Refused where [low, high] holds too little of the density to be drawn from."""
         share = self.cdf(self.high) - self.cdf(self.low)
-        rule = f"wide enough for low..high to hold {LEAST_SHARE:g} of the density (it holds {share:.2g})"
-        require(share >= LEAST_SHARE, "timesteps.high", rule, self.high)
+        rule = f"such that low..high holds at least {LEAST_SHARE:g} of the density (it holds {share:.2g})"
+        require(share >= LEAST_SHARE, *self._narrower_end(rule))
+
+    def _narrower_end(self, rule: str) -> tuple[str, str, float]:
+        """Key, rule and value of the end of the interval that is not its default."""
+        return ("timesteps.low", rule, self.low) if self.low > 0 else ("timesteps.high", rule, self.high)
 
     def base_quantile(self, u: "Tensor") -> "Tensor":
         """The t below which a share u in [0, 1] of the density lies before shift and interval; shape and dtype of u."""
@@ -244,8 +248,8 @@ class Discrete(Timesteps):
 
     def check_interval(self) -> None:
         nearest = min(self._schedule, key=lambda level: max(self.low - level, level - self.high))
-        rule = f"so that low..high holds one of the sampler's times (nearest: {nearest:.4g})"
-        require(bool(self.levels), "timesteps.high", rule, self.high)
+        rule = f"such that low..high holds one of the sampler's times (nearest: {nearest:.4g})"
+        require(bool(self.levels), *self._narrower_end(rule))
 
     def quantile(self, u: "Tensor") -> "Tensor":
         from acetrain.flow.densities import discrete
