@@ -64,7 +64,7 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
 def module_of(base: Base, rank: int, checkpointing: bool) -> FlowMatching:
     """What a run trains: LoRA on self- and cross-attention with AdamW, alpha twice the rank."""
     names = Targets(["self_attn", "cross_attn"], []).select(linear_layers(base.dit.config))
-    LoRA(rank, 2.0 * rank, 0.0).attach(base.dit, names, seed=0)
+    LoRA(rank, 2.0 * rank, 0.0, ranks={}, alphas={}, start_from="").attach(base.dit, names, seed=0)
     if checkpointing:
         base.dit.enable_gradient_checkpointing()
     adamw = AdamW(1e-4, 0.01, {}, {}, beta1=0.9, beta2=0.999, eps=1e-8)

@@ -49,7 +49,7 @@ def attached(dropout: float = 0.0, rank: int = 4, include: tuple[str, ...] = ("s
     """The tiny base with a LoRA whose B is no longer zero."""
     loaded = base()
     names = Targets(list(include), []).select(linear_layers(MODEL.config("transformer")))
-    LoRA(rank, 2.0 * rank, dropout).attach(loaded.dit, names, seed=0)
+    LoRA(rank, 2.0 * rank, dropout, ranks={}, alphas={}, start_from="").attach(loaded.dit, names, seed=0)
     draw = torch.Generator().manual_seed(1)
     for name, parameter in loaded.dit.named_parameters():
         if "lora_B" in name:

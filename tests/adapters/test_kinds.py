@@ -32,18 +32,38 @@ NAMES = [
     "condition_embedder",
 ]
 KINDS: dict[str, Adapter] = {
-    "lora": LoRA(rank=4, alpha=6.0, dropout=0.0),
-    "rslora": RsLoRA(rank=4, alpha=6.0, dropout=0.0),
-    "dora": DoRA(rank=4, alpha=6.0, dropout=0.0),
-    "loha": LoHa(rank=3, alpha=6.0, rank_dropout=0.0, module_dropout=0.0),
-    "lokr": LoKr(rank=2, alpha=6.0, rank_dropout=0.0, module_dropout=0.0, factor=4, decompose_both=False),
-    "lokr_both": LoKr(rank=1, alpha=3.0, rank_dropout=0.0, module_dropout=0.0, factor=8, decompose_both=True),
-    "oft": OFT(block_size=8, constrained=False, eps=6e-5, shared=False, neumann_terms=0),
-    "oft_neumann": OFT(block_size=8, constrained=False, eps=6e-5, shared=False, neumann_terms=5),
-    "oft_shared": OFT(block_size=16, constrained=False, eps=6e-5, shared=True, neumann_terms=0),
-    "boft": BOFT(block_size=8, factors=3),
-    "vera": VeRA(rank=16, start=0.1, dropout=0.0),
-    "ia3": IA3(),
+    "lora": LoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from=""),
+    "rslora": RsLoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from=""),
+    "dora": DoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from=""),
+    "loha": LoHa(rank=3, alpha=6.0, rank_dropout=0.0, module_dropout=0.0, ranks={}, alphas={}, start_from=""),
+    "lokr": LoKr(
+        rank=2,
+        alpha=6.0,
+        rank_dropout=0.0,
+        module_dropout=0.0,
+        factor=4,
+        decompose_both=False,
+        ranks={},
+        alphas={},
+        start_from="",
+    ),
+    "lokr_both": LoKr(
+        rank=1,
+        alpha=3.0,
+        rank_dropout=0.0,
+        module_dropout=0.0,
+        factor=8,
+        decompose_both=True,
+        ranks={},
+        alphas={},
+        start_from="",
+    ),
+    "oft": OFT(block_size=8, constrained=False, eps=6e-5, shared=False, neumann_terms=0, start_from=""),
+    "oft_neumann": OFT(block_size=8, constrained=False, eps=6e-5, shared=False, neumann_terms=5, start_from=""),
+    "oft_shared": OFT(block_size=16, constrained=False, eps=6e-5, shared=True, neumann_terms=0, start_from=""),
+    "boft": BOFT(block_size=8, factors=3, start_from=""),
+    "vera": VeRA(rank=16, start=0.1, dropout=0.0, start_from=""),
+    "ia3": IA3(start_from=""),
 }
 SCALED = [name for name, adapter in KINDS.items() if adapter.peft_type not in ("OFT", "BOFT")]
 
@@ -158,7 +178,7 @@ def test_a_rotation_keeps_the_lengths_of_rows(kind: str) -> None:
 def test_butterfly_factors_mix_what_lies_in_different_blocks() -> None:
     def mixed(factors: int) -> int:
         loaded = base()
-        BOFT(block_size=8, factors=factors).attach(loaded.dit, NAMES[:1], seed=0)
+        BOFT(block_size=8, factors=factors, start_from="").attach(loaded.dit, NAMES[:1], seed=0)
         for parameter in trainable(loaded.dit).values():
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
         rotation, _ = adapter_layers(loaded.dit)[NAMES[0]].get_delta_weight(NAME)
@@ -232,9 +252,12 @@ def test_the_start_is_the_same_on_a_base_of_another_dtype(kind: str) -> None:
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        (OFT(24, False, 6e-5, False, 5), "adapter.block_size: 24 must divide .*layers.0.self_attn.q_proj has 128"),
-        (OFT(256, False, 6e-5, False, 5), "adapter.block_size: 256 must divide"),
-        (BOFT(8, 6), "adapter.block_size: 256 must divide .* got 8"),
+        (
+            OFT(24, False, 6e-5, False, 5, start_from=""),
+            "adapter.block_size: 24 must divide .*layers.0.self_attn.q_proj has 128",
+        ),
+        (OFT(256, False, 6e-5, False, 5, start_from=""), "adapter.block_size: 256 must divide"),
+        (BOFT(8, 6, start_from=""), "adapter.block_size: 256 must divide .* got 8"),
     ],
 )
 def test_blocks_that_do_not_divide_the_inputs_are_refused(adapter: Adapter, message: str) -> None:

@@ -19,7 +19,7 @@ NAMES = Targets(["q_proj", "condition_embedder"], []).select(LAYERS)
 def test_every_module_is_counted_and_named_officially() -> None:
     loaded = base()
     whole = sum(parameter.numel() for parameter in loaded.dit.parameters())
-    LoRA(rank=4, alpha=6.0, dropout=0.0).attach(loaded.dit, NAMES, seed=0)
+    LoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from="").attach(loaded.dit, NAMES, seed=0)
     modules = trained_modules(loaded.dit)
     rows = list(csv.DictReader(io.StringIO(table(modules))))
     assert next(row["module"] for row in rows if "cross_attn" in row["module"]) == "layers.0.cross_attn.q_proj"
@@ -34,12 +34,12 @@ def test_every_module_is_counted_and_named_officially() -> None:
 
 def test_strength_is_what_multiplies_the_update() -> None:
     loaded = base()
-    RsLoRA(rank=4, alpha=6.0, dropout=0.0).attach(loaded.dit, NAMES, seed=0)
+    RsLoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from="").attach(loaded.dit, NAMES, seed=0)
     assert {module.strength for module in trained_modules(loaded.dit)} == {3.0}
 
 
 def test_a_type_without_ranks_has_none() -> None:
     loaded = base()
-    OFT(8, False, 6e-5, False, 5).attach(loaded.dit, NAMES, seed=0)
+    OFT(8, False, 6e-5, False, 5, start_from="").attach(loaded.dit, NAMES, seed=0)
     module = trained_modules(loaded.dit)[0]
     assert (module.rank, module.strength) == (None, None) and module.parameters == 128 // 8 * 28

@@ -1,38 +1,34 @@
 """Updates that are products of small matrices other than B A: Kronecker and Hadamard."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from acetrain.adapters.adapter import Adapter
+from acetrain.adapters.ranked import Ranked
 from acetrain.errors import require
 
 
 @dataclass
-class LoHa(Adapter):
+class LoHa(Ranked):
     """Low-rank Hadamard product: W + alpha/rank * (B1 A1) ∘ (B2 A2), of rank up to rank² (Hyeon-Woo et al. 2021)."""
 
     peft_type: ClassVar[str] = "LOHA"
 
     rank: int
     """Rank of each of the two factors, at least 1."""
-    alpha: float
-    """Numerator of the strength alpha/rank."""
     rank_dropout: float
     """Share of the update's rows dropped in training, in [0, 1)."""
     module_dropout: float
     """Share of forward passes in which a module goes without its update in training, in [0, 1)."""
 
     def __post_init__(self) -> None:
-        require(self.rank >= 1, "adapter.rank", "at least 1", self.rank)
-        require(0 < self.alpha < math.inf, "adapter.alpha", "above 0 and finite", self.alpha)
+        super().__post_init__()
         require(0 <= self.rank_dropout < 1, "adapter.rank_dropout", "in [0, 1)", self.rank_dropout)
         require(0 <= self.module_dropout < 1, "adapter.module_dropout", "in [0, 1)", self.module_dropout)
 
     def settings(self, names: Sequence[str]) -> dict[str, Any]:
         dropouts = {"rank_dropout": self.rank_dropout, "module_dropout": self.module_dropout}
-        return {"r": self.rank, "alpha": self.alpha, **dropouts}
+        return {"r": self.rank, "alpha": self.alpha, **dropouts, **self.patterns(names)}
 
 
 @dataclass

@@ -33,17 +33,17 @@ class OFT(Adapter):
         require(exact_or_some, "adapter.neumann_terms", "at least 2, or 0", self.neumann_terms)
 
     def check(self, layers: Shapes) -> None:
+        super().check(layers)
         divisible(self.block_size, "adapter.block_size", self.block_size, layers)
 
     def settings(self, names: Sequence[str]) -> dict[str, Any]:
-        series = {"num_cayley_neumann_terms": self.neumann_terms} if self.neumann_terms else {}
         return {
             "oft_block_size": self.block_size,
             "coft": self.constrained,
             "eps": self.eps,
             "block_share": self.shared,
             "use_cayley_neumann": self.neumann_terms > 0,
-            **series,
+            "num_cayley_neumann_terms": self.neumann_terms,
         }
 
 
@@ -64,6 +64,7 @@ class BOFT(Adapter):
         require(self.factors >= 1, "adapter.factors", "at least 1", self.factors)
 
     def check(self, layers: Shapes) -> None:
+        super().check(layers)
         divisible(self.block_size * 2 ** (self.factors - 1), "adapter.block_size", self.block_size, layers)
 
     def settings(self, names: Sequence[str]) -> dict[str, Any]:

@@ -67,13 +67,13 @@ def block_of(name: str) -> int | None:
     return int(parts[1]) if parts[0] == "layers" else None
 
 
-def matching(key: str, pattern: str, layers: Iterable[str]) -> list[str]:
+def matching(key: str, pattern: str, layers: Iterable[str], among: str = "module of the DiT") -> list[str]:
     """Those of `layers` that `pattern` covers. Raises Refused, naming `key` and the nearest, where there is none."""
     hits = [name for name in layers if matches(pattern, name)]
     if not hits:
         parts = {part for name in layers for spelt in (name, official(name)) for part in spelt.split(".")}
         words = {part for part in parts if not part.isdigit()}
-        raise Refused(f"{key}: {pattern!r} matches no module of the DiT; {nearest(pattern, words)}")
+        raise Refused(f"{key}: {pattern!r} matches no {among}; {nearest(pattern, words)}")
     return hits
 
 

@@ -141,9 +141,9 @@ class Train:
         recipe = ("adapter", "optimizer", "schedule", "timesteps", "loss", "weighting")
         kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
         weights = sample_weights(self.model.checkpoint, "transformer")
-        identity = identity_of(
-            resolved(self) | {"timesteps": resolved(self.density)}, kinds, self.songs.digest(), weights
-        )
+        adapter = resolved(self.adapter) | self.adapter.content()
+        settings = resolved(self) | {"timesteps": resolved(self.density), "adapter": adapter}
+        identity = identity_of(settings, kinds, self.songs.digest(), weights)
         default = Path("runs") / f"{self.name}-{signature_of(identity)}"
         return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
 

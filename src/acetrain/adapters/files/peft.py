@@ -167,13 +167,12 @@ def _attach(dit: "nn.Module", path: Path, known: Set[str], called: str) -> None:
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING
     from peft.utils.peft_types import PeftType
 
-    from acetrain.adapters.injection import copy_into, inject
-    from acetrain.adapters.projections import replace_projections
+    from acetrain.adapters.injection import inject
 
     files = locate(path)
     kind = PeftType(files.kind)
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[kind]
-    weights, shared = _read_weights(files, prefix)
+    weights, _ = _read_weights(files)
     names = sorted({name.rsplit(f".{prefix}", 1)[0] for name in weights})
     strangers = [name for name in names if name not in known]
     if strangers:
@@ -184,6 +183,15 @@ def _attach(dit: "nn.Module", path: Path, known: Set[str], called: str) -> None:
     settings: dict[str, Any] = {"target_modules": names, **_diffusers_config(files, names)}
     config = PEFT_TYPE_TO_CONFIG_MAPPING[kind](**settings)
     inject(dit, config, names, 0, called)
+    fill(dit, files, called)
+
+
+def fill(dit: "nn.Module", files: AdapterFiles, called: str) -> None:
+    """Give the attached adapter the weights in `files`. Raises Refused where they are not its names and shapes."""
+    from acetrain.adapters.injection import copy_into
+    from acetrain.adapters.projections import replace_projections
+
+    weights, shared = _read_weights(files)
     parameters = {name: value for name, value in dit.named_parameters() if called in name.split(".")}
     try:
         replace_projections(dit, shared, called)
@@ -198,11 +206,14 @@ def weights_of(weights: "Mapping[str, Tensor]", parameters: Mapping[str, object]
     return {spelt.get(name, name): tensor for name, tensor in weights.items()}
 
 
-def _read_weights(files: AdapterFiles, prefix: str) -> "tuple[dict[str, Tensor], dict[str, Tensor]]":
+def _read_weights(files: AdapterFiles) -> "tuple[dict[str, Tensor], dict[str, Tensor]]":
     """The file's tensors in fp32: those of modules, under diffusers names, and those that all modules share."""
+    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+    from peft.utils.peft_types import PeftType
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING[PeftType(files.kind)]
     path = files.weights
     try:
         tensors = load_file(path)
