@@ -162,8 +162,8 @@ class FlowMatching(LightningModule):
         """Sums over this rank's songs: loss, songs, frames, padded frames, timestep histogram."""
         real = [part for part in seen if part.batch.weight > 0]
         loss = sum(
-            ((part.losses.double() * part.weights * self.shares(part.batch)).sum() for part in real),
-            torch.zeros((), device=self.device),
+            ((part.losses * part.weights * self.shares(part.batch)).cpu().double().sum() for part in real),
+            torch.zeros(()),
         )
         t = torch.cat([part.t for part in real]) if real else torch.zeros(0, device=self.device)
         counts = [
@@ -172,7 +172,7 @@ class FlowMatching(LightningModule):
             sum(part.batch.latents.shape[0] * part.batch.latents.shape[1] for part in real),
         ]
         histogram = torch.histc(t.float().cpu(), T_BINS, 0.0, 1.0)
-        return torch.cat([loss.view(1).cpu().float(), torch.tensor(counts, dtype=torch.float32), histogram])
+        return torch.cat([loss.view(1).float(), torch.tensor(counts, dtype=torch.float32), histogram])
 
     def _by_bin(self, seen: Sequence[Seen]) -> Float[Tensor, " total"]:
         """Sums over this rank's songs for each bin of running losses: what was lost there, then the songs."""
@@ -181,7 +181,7 @@ class FlowMatching(LightningModule):
             return sums.flatten().float()
         for part in seen:
             if part.batch.weight > 0:
-                lost = part.losses.double().cpu()
+                lost = part.losses.cpu().double()
                 sums.index_add_(1, part.bins, torch.stack([lost, torch.ones_like(lost)]))
         return sums.flatten().float()
 
