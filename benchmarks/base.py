@@ -10,7 +10,7 @@ from acetrain.acestep.dit import MaskedDiT
 from acetrain.acestep.load import Base, load_base
 from acetrain.acestep.model import Tiny
 from acetrain.acestep.names import linear_layers
-from acetrain.adapters.lora import LoRA
+from acetrain.adapters.lora import Init, LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.flow.loss import Mse, Reduction
 from acetrain.flow.timesteps import Acestep
@@ -64,7 +64,7 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
 def module_of(base: Base, rank: int, checkpointing: bool) -> FlowMatching:
     """What a run trains: LoRA on self- and cross-attention with AdamW, alpha twice the rank."""
     names = Targets(["self_attn", "cross_attn"], []).select(linear_layers(base.dit.config))
-    LoRA(rank, 2.0 * rank, 0.0, ranks={}, alphas={}, start_from="").attach(base.dit, names, seed=0)
+    LoRA(rank, 2.0 * rank, 0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(base.dit, names, seed=0)
     if checkpointing:
         base.dit.enable_gradient_checkpointing()
     adamw = AdamW(1e-4, 0.01, {}, {}, beta1=0.9, beta2=0.999, eps=1e-8)

@@ -12,7 +12,7 @@ from acetrain.acestep.load import Base, load_base
 from acetrain.acestep.model import Model, Tiny
 from acetrain.acestep.names import linear_layers
 from acetrain.acestep.weights import hash_weights, stamps
-from acetrain.adapters.lora import LoRA
+from acetrain.adapters.lora import Init, LoRA
 from acetrain.adapters.targets import Targets
 from acetrain.data.cache import CachedSong, Fingerprint
 from acetrain.data.store import Store, path_of
@@ -49,7 +49,9 @@ def attached(dropout: float = 0.0, rank: int = 4, include: tuple[str, ...] = ("s
     """The tiny base with a LoRA whose B is no longer zero."""
     loaded = base()
     names = Targets(list(include), []).select(linear_layers(MODEL.config("transformer")))
-    LoRA(rank, 2.0 * rank, dropout, ranks={}, alphas={}, start_from="").attach(loaded.dit, names, seed=0)
+    LoRA(rank, 2.0 * rank, dropout, init=Init.default, ranks={}, alphas={}, start_from="").attach(
+        loaded.dit, names, seed=0
+    )
     draw = torch.Generator().manual_seed(1)
     for name, parameter in loaded.dit.named_parameters():
         if "lora_B" in name:

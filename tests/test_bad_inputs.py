@@ -24,7 +24,7 @@ FILES = {
     "conf/adapter/twice.yaml": f"{LORA}rank: 1\nrank: 2\n",
     "conf/adapter/unknown.yaml": "defaults:\n  - /schema/adapter@_here_: lra\n  - _self_\nrank: 8\n",
     "conf/adapter/foreign.yaml": "defaults:\n  - /schema/schedule@_here_: cosine\n  - _self_\nwarmup: 8\n",
-    "conf/adapter/dangling.yaml": f"{LORA}rank: ${{nope.x}}\nalpha: 1\ndropout: 0.0\nranks: {{}}\nalphas: {{}}\nstart_from: ''\n",
+    "conf/adapter/dangling.yaml": "defaults:\n  - lora\n  - _self_\nrank: ${nope.x}\n",
     "experiments/typo.yaml": "adapter:\n  rnak: 8\n",
     "experiments/top.yaml": "adpter:\n  rank: 8\n",
     "experiments/type.yaml": "adapter:\n  rank: [1]\n",
@@ -83,7 +83,7 @@ TABLE: list[tuple[str, str]] = [
     ("train +foo=1", r"foo: there is no such key \(Train\); valid: adapter, "),
     (
         "train ++adapter.foo=2",
-        r"adapter.foo: there is no such key in adapter \(LoRA\); valid: alpha, alphas, dropout, rank, ranks",
+        r"adapter.foo: there is no such key in adapter \(LoRA\); valid: alpha, alphas, dropout, init, rank, ranks",
     ),
     ("train schedule.floor=0.1", r"schedule.floor: there is no such key in schedule \(Constant\); valid: warmup"),
     ("train targets.include.9=x", r"targets.include.9: must be one of the list's 2 positions, .* got '9'"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from acetrain.adapters.lora import LoRA
+from acetrain.adapters.lora import Init, LoRA
 from acetrain.command.grid import expand
 from acetrain.composition.docs import field_docs, summary
 from acetrain.composition.job import Composer
@@ -110,7 +110,7 @@ def test_values_arrive_typed_and_the_last_wins():
     job = built(
         "train", "cache=c", "adapter.rank=7", "adapter.alpha=3", "precision=bf16", "resume=never", "adapter.rank=8"
     )
-    assert job.adapter == LoRA(rank=8, alpha=3.0, dropout=0.0, ranks={}, alphas={}, start_from="")
+    assert job.adapter == LoRA(rank=8, alpha=3.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from="")
     assert isinstance(job.adapter.alpha, float)
     assert job.precision.base is Format.bf16
     assert job.resume is Resume.never
@@ -178,11 +178,11 @@ def test_the_users_folders_add_options_and_come_first(tmp_path):
     head = "defaults:\n  - /schema/adapter@_here_: lora\n  - _self_\n"
     write(
         tmp_path / "conf/adapter/small.yaml",
-        f"{head}rank: 2\nalpha: 2\ndropout: 0.0\nranks: {{}}\nalphas: {{}}\nstart_from: ''\n",
+        f"{head}rank: 2\nalpha: 2\ndropout: 0.0\ninit: default\nranks: {{}}\nalphas: {{}}\nstart_from: ''\n",
     )
     write(
         tmp_path / "conf/adapter/lora.yaml",
-        f"{head}rank: 3\nalpha: 3\ndropout: 0.0\nranks: {{}}\nalphas: {{}}\nstart_from: ''\n",
+        f"{head}rank: 3\nalpha: 3\ndropout: 0.0\ninit: default\nranks: {{}}\nalphas: {{}}\nstart_from: ''\n",
     )
     write(tmp_path / "experiments/deep/mine.yaml", "defaults:\n  - override /adapter: small\nseed: 5\n")
     sources = Sources.of(tmp_path)

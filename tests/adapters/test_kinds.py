@@ -17,7 +17,7 @@ from acetrain.acestep.names import linear_layers, official
 from acetrain.adapters.adapter import Adapter
 from acetrain.adapters.files import peft
 from acetrain.adapters.injection import NAME, adapter_layers, adapter_state, trainable
-from acetrain.adapters.lora import DoRA, LoRA, RsLoRA
+from acetrain.adapters.lora import DoRA, Init, LoRA, RsLoRA
 from acetrain.adapters.products import LoHa, LoKr
 from acetrain.adapters.rotations import BOFT, OFT
 from acetrain.adapters.vectors import IA3, VeRA
@@ -32,9 +32,9 @@ NAMES = [
     "condition_embedder",
 ]
 KINDS: dict[str, Adapter] = {
-    "lora": LoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from=""),
-    "rslora": RsLoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from=""),
-    "dora": DoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from=""),
+    "lora": LoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from=""),
+    "rslora": RsLoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from=""),
+    "dora": DoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from=""),
     "loha": LoHa(rank=3, alpha=6.0, rank_dropout=0.0, module_dropout=0.0, ranks={}, alphas={}, start_from=""),
     "lokr": LoKr(
         rank=2,

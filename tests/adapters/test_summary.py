@@ -7,7 +7,7 @@ from fabricate import MODEL, base
 
 from acetrain.acestep.names import linear_layers
 from acetrain.adapters.injection import trainable
-from acetrain.adapters.lora import LoRA, RsLoRA
+from acetrain.adapters.lora import Init, LoRA, RsLoRA
 from acetrain.adapters.rotations import OFT
 from acetrain.adapters.summary import summarised, table, trained_modules
 from acetrain.adapters.targets import Targets
@@ -19,7 +19,9 @@ NAMES = Targets(["q_proj", "condition_embedder"], []).select(LAYERS)
 def test_every_module_is_counted_and_named_officially() -> None:
     loaded = base()
     whole = sum(parameter.numel() for parameter in loaded.dit.parameters())
-    LoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from="").attach(loaded.dit, NAMES, seed=0)
+    LoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(
+        loaded.dit, NAMES, seed=0
+    )
     modules = trained_modules(loaded.dit)
     rows = list(csv.DictReader(io.StringIO(table(modules))))
     assert next(row["module"] for row in rows if "cross_attn" in row["module"]) == "layers.0.cross_attn.q_proj"
@@ -34,7 +36,9 @@ def test_every_module_is_counted_and_named_officially() -> None:
 
 def test_strength_is_what_multiplies_the_update() -> None:
     loaded = base()
-    RsLoRA(rank=4, alpha=6.0, dropout=0.0, ranks={}, alphas={}, start_from="").attach(loaded.dit, NAMES, seed=0)
+    RsLoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(
+        loaded.dit, NAMES, seed=0
+    )
     assert {module.strength for module in trained_modules(loaded.dit)} == {3.0}
 
 

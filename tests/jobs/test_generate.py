@@ -15,7 +15,7 @@ from acetrain.acestep.model import Tiny
 from acetrain.acestep.names import linear_layers
 from acetrain.acestep.tasks import Complete, Cover, Extract, Lego, Repaint, Text2music
 from acetrain.adapters.files import peft
-from acetrain.adapters.lora import LoRA
+from acetrain.adapters.lora import Init, LoRA
 from acetrain.data.audio import read
 from acetrain.data.prompt import INSTRUMENTAL
 from acetrain.errors import Failed, Refused
@@ -59,7 +59,7 @@ def adapter(tmp_path_factory, tiny: Tiny) -> Path:
     """A LoRA on the attention of the tiny base that changes its output."""
     dit = load_pipeline(tiny, torch.float32, "cpu").transformer
     names = [name for name in linear_layers(tiny.config("transformer")) if "_attn." in name]
-    LoRA(rank=4, alpha=8.0, dropout=0.0, ranks={}, alphas={}, start_from="").attach(dit, names, 0)
+    LoRA(rank=4, alpha=8.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(dit, names, 0)
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in dit.parameters():

@@ -1,5 +1,6 @@
 """PEFT adapters inside the DiT: attaching, reading and writing their weights."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from acetrain.keyed import seed_of
 
 NAME = "default"
 """PEFT's name of the adapter that trains, or of the first of several."""
+START = "start"
+"""PEFT's name of the frozen adapter that takes off what the trained one began with."""
 
 
 def inject(dit: nn.Module, config: PeftConfig, names: Sequence[str], seed: int, called: str = NAME) -> None:
@@ -22,7 +25,8 @@ def inject(dit: nn.Module, config: PeftConfig, names: Sequence[str], seed: int, 
 
     Raises RuntimeError if PEFT wrapped other modules than the named ones.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")
         PEFT_TYPE_TO_TUNER_MAPPING[PeftType(config.peft_type)](dit, config, called)
         layers = adapter_layers(dit, called)
         if set(layers) != set(names):
@@ -50,14 +54,20 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
+def _kept(dit: nn.Module) -> dict[str, nn.Parameter]:
+    """What trains, and the first weights where the adapter is told from them."""
+    first = {name: parameter for name, parameter in dit.named_parameters() if START in name.split(".")}
+    return trainable(dit) | first
+
+
 def adapter_state(dit: nn.Module) -> dict[str, Tensor]:
     """A copy of the adapter's weights on the CPU."""
-    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in trainable(dit).items()}
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in _kept(dit).items()}
 
 
 def load_adapter_state(dit: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put back what `adapter_state` gave. Raises ValueError if names or shapes differ."""
-    copy_into(trainable(dit), state)
+    copy_into(_kept(dit), state)
 
 
 def copy_into(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]) -> None:

@@ -13,7 +13,7 @@ from peft.tuners.vera.layer import VeraLayer
 from torch import nn
 
 from acetrain.acestep.names import official
-from acetrain.adapters.injection import NAME, adapter_layers
+from acetrain.adapters.injection import NAME, START, adapter_layers
 from acetrain.adapters.targets import block_of
 from acetrain.atomic import write_text
 
@@ -75,7 +75,10 @@ def table(modules: list[Trained]) -> str:
 def summarised(modules: list[Trained], dit: nn.Module) -> dict[str, Any]:
     """Counts and shapes for a tracker: all that trains, its share of the DiT's own parameters, and each kind."""
     training = sum(module.parameters for module in modules)
-    whole = sum(parameter.numel() for parameter in dit.parameters() if not parameter.requires_grad)
+    frozen = [
+        value for name, value in dit.named_parameters() if not value.requires_grad and START not in name.split(".")
+    ]
+    whole = sum(value.numel() for value in frozen)
     kinds = Counter((module.kind, _shape(module)) for module in modules)
     lines = [f"{count} x {kind} {shape}" for (kind, shape), count in kinds.items()]
     return {"modules": len(modules), "parameters": training, "share": training / whole, "kinds": lines}

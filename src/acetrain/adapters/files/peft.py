@@ -83,13 +83,14 @@ def save(dit: "nn.Module", folder: Path, base: str, metadata: Mapping[str, str])
     """Write the DiT's adapter as a PEFT folder under official names; `metadata` goes into the safetensors header."""
     from safetensors.torch import save_file
 
+    from acetrain.adapters.initialisation import joined
     from acetrain.adapters.injection import NAME, adapter_layers, adapter_state, peft_config
     from acetrain.adapters.projections import projections
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {_filed(name): value for name, value in adapter_state(dit).items()}
+    state, config = joined(adapter_state(dit), copy(peft_config(dit)))
+    weights = {_filed(name): value for name, value in state.items()}
     weights |= {_SHARED[name]: value.cpu() for name, value in projections(dit, NAME).items()}
-    config = copy(peft_config(dit))
     config.base_model_name_or_path = base
     config.inference_mode = True
     content = config.to_dict() | {"target_modules": list(adapter_layers(dit))}
