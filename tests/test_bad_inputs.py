@@ -105,7 +105,7 @@ TABLE: list[tuple[str, str]] = [
     ("train adapter={rank:8}", r"adapter: there is no option \{'rank': 8\}"),
     ("train optimizer.lr=fast", r"optimizer.lr: must be a number, got 'fast'"),
     ("train cache=x optimizer.lr=nan", r"optimizer.lr: must be above 0 and finite, got nan"),
-    ("train cache=x timesteps.mean=nan", r"timesteps.mean: must be a number, got nan"),
+    ("train cache=x timesteps.mean=nan", r"timesteps.mean: must be finite, or null, got nan"),
     ("train cache=x optimizer.lr=0", r"optimizer.lr: must be above 0 and finite, got 0.0"),
     ("train cache=x optimizer.lr=inf", r"optimizer.lr: must be above 0 and finite, got inf"),
     ("train cache=x adapter.alpha=inf", r"adapter.alpha: must be above 0 and finite, got inf"),
