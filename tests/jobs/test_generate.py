@@ -24,7 +24,6 @@ from acetrain.keyed import seed_of
 from acetrain.training.precision import Format, Precision
 from acetrain.training.trainer import Accelerator
 
-
 LEAST = 2**-15
 """The step of 16 bits, which the file cuts samples to."""
 
