@@ -45,8 +45,18 @@ def overview(sources: Sources) -> str:
 
 
 def group_page(group: str, sources: Sources, screen: Screen | None = None) -> str:
-    """A group's options, each with its keys."""
-    return "\n\n".join(option_page(group, option, sources, screen) for option in sources.options(group))
+    """A group's options side by side, then each with its keys."""
+    options = sources.options(group)
+    values = {option: " ".join(_set(layered(sources, f"{group}/{option}", [])[0][group])) or "-" for option in options}
+    pages = [option_page(group, option, sources, screen) for option in options]
+    return "\n\n".join(["\n".join([f"options of {group}", *table(values)]), *pages])
+
+
+def _set(node: DictConfig) -> Iterator[str]:
+    """The keys of an option that have a value, as `key=value`."""
+    for name in map(str, node):
+        if not _is_open(node, name) and (value := _value(node, name)) not in (' = ""', " = {}"):
+            yield f"{name}{value.replace(' = ', '=', 1)}"
 
 
 def option_page(group: str, option: str, sources: Sources, screen: Screen | None = None) -> str:
