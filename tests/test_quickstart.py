@@ -23,7 +23,8 @@ def differences(run: Path) -> list[float]:
     return [last[key] - first[key] for key in first]
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_new_style_is_learnt(tmp_path: Path, seed: int) -> None:
     assert UNSEEN is not None
     songs, cache, run = (tmp_path / name for name in ("songs", "cache", "run"))
