@@ -31,6 +31,7 @@ def commands(page: Path) -> list[list[str]]:
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if commands(page)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_a_guide_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -7,6 +7,8 @@ import pytest
 
 from acetrain.cli import main
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 
 

@@ -18,6 +18,8 @@ from acetrain.adapters.lora import DoRA, Init, LoRA, RsLoRA
 from acetrain.adapters.targets import Targets
 from acetrain.errors import Refused
 
+pytestmark = pytest.mark.slow
+
 LAYERS = linear_layers(MODEL.config("transformer"))
 TARGETS = Targets(["self_attn", "mlp", "condition_embedder"], [])
 NAMES = TARGETS.select(LAYERS)

@@ -34,6 +34,7 @@ def drawn(timesteps: Timesteps, batch: Batch) -> Tensor:
 VISITS = visits(1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stratified", [False, True])
 @pytest.mark.parametrize(("shift", "low", "high"), VARIANTS)
 @pytest.mark.parametrize("name", options("timesteps"))

@@ -291,7 +291,7 @@ Preprocess(sys.argv[1], sys.argv[2], 0, None, OnError.stop, Accelerator.cpu, mod
 """
 
 
-@pytest.mark.parametrize(("part", "least"), [("latents", 2), ("prompts", 1)])
+@pytest.mark.parametrize(("part", "least"), [("latents", 2), pytest.param("prompts", 1, marks=pytest.mark.slow)])
 def test_a_kill_between_passes_loses_no_pass(job: Preprocess, tiny_cache: Path, monkeypatch, part, least) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, job.songs, job.cache], env=os.environ, stdout=subprocess.PIPE

@@ -22,6 +22,8 @@ from acetrain.jobs.preprocess import OnError, Preprocess
 from acetrain.training.precision import Precision
 from acetrain.training.trainer import Accelerator
 
+pytestmark = pytest.mark.slow
+
 AS_WRITTEN = Prompts("", None, None, None, False)
 
 

@@ -205,6 +205,7 @@ def run(songs: Path, folder: Path, *overrides: str) -> int:
     return main(["train", f"cache={songs}", f"out_dir={folder}", *QUICK, "max_steps=6", *overrides])
 
 
+@pytest.mark.slow
 def test_a_run_that_finds_its_budget_ends_in_the_bits_of_one_that_is_given_it(songs, tmp_path, monkeypatch, capsys):
     tried = on_a_card(monkeypatch, 500)
     arguments = [f"data.budgets={tmp_path}", "adapter.dropout=0.1"]

@@ -57,6 +57,7 @@ def test_the_gradient_of_several_ranks_is_that_of_one(tmp_path: Path, ranks: int
         assert total == sum(range(1, ranks + 1)) and largest == 15
 
 
+@pytest.mark.slow
 def test_a_run_of_two_ranks_is_that_of_one_and_resumes_exactly(tmp_path: Path) -> None:
     songs = cache(tmp_path / "cache", songs=6)
     one, two, resumed = (tmp_path / name for name in ("one", "two", "resumed"))

@@ -7,6 +7,8 @@ import torch
 from fabricate import cache
 from runs import Done, adapter, metrics, train, train_from_the_shell
 
+pytestmark = pytest.mark.slow
+
 RECIPE = [
     "timesteps=adaptive",
     "timesteps.bins=6",
@@ -60,6 +62,7 @@ def test_it_does_not_depend_on_the_frame_budget(songs: Path, undisturbed: Path, 
     assert_alike(run, undisturbed)
 
 
+@pytest.mark.slow
 def test_it_does_not_depend_on_the_ranks(songs: Path, undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert finished(train_from_the_shell(songs, run, *RECIPE, "max_steps=8", "trainer.devices=2"))

@@ -78,7 +78,10 @@ def test_runs_killed_again_and_again_end_in_the_same_bits(
     assert_same(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGUSR1))],
+)
 def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
     songs: Path, undisturbed: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
