@@ -139,7 +139,9 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "lora_plus" else pytest.mark.slow) for name in RUNS]
+)
 def test_a_run_in_two_parts_ends_in_the_same_bits(songs: Path, tmp_path: Path, name: str) -> None:
     straight, parts = tmp_path / "straight", tmp_path / "parts"
     chosen = [*RUN_STEPS, *RUNS[name]]
