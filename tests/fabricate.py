@@ -6,11 +6,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+from torch import nn
 
 from acetrain.acestep.conditions import template_digest
 from acetrain.acestep.load import Base, load_base
 from acetrain.acestep.model import Model, Tiny
-from acetrain.acestep.names import linear_layers
+from acetrain.acestep.names import linear_layers, official
 from acetrain.acestep.weights import hash_weights, stamps
 from acetrain.adapters.lora import Init, LoRA
 from acetrain.adapters.targets import Targets
@@ -57,6 +58,21 @@ def attached(dropout: float = 0.0, rank: int = 4, include: tuple[str, ...] = ("s
         if "lora_B" in name:
             parameter.data = 0.1 * torch.randn(parameter.shape, generator=draw)
     return loaded
+
+
+def official_module() -> nn.Module:
+    """A bare module tree with the official names and shapes, holding the base's weights."""
+    root, weights = nn.Module(), dict(base().dit.named_parameters())
+    for name, (outputs, inputs) in linear_layers(MODEL.config("transformer")).items():
+        parent, parts = root, official(name).split(".")
+        for part in parts[:-1]:
+            if part not in parent._modules:
+                parent.add_module(part, nn.Module())
+            parent = parent.get_submodule(part)
+        linear = nn.Linear(inputs, outputs, bias=False)
+        linear.weight.data = weights[f"{name}.weight"].data
+        parent.add_module(parts[-1], linear)
+    return root
 
 
 def module(

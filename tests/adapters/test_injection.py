@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fabricate import MODEL, attached, base, song
+from fabricate import MODEL, attached, base, official_module, song
 from peft import PeftModel
 from torch import nn
 
@@ -70,21 +70,6 @@ def test_a_saved_adapter_loads_at_the_trained_strength_times_scale(tmp_path: Pat
     for name, layer in adapter_layers(loaded.dit).items():
         assert layer.scaling["default"] == scale * 2.0, name  # pyright: ignore
     assert not torch.allclose(output(loaded), plain)
-
-
-def official_module() -> nn.Module:
-    """A bare module tree with the official names and shapes, holding the base's weights."""
-    root, weights = nn.Module(), dict(base().dit.named_parameters())
-    for name, (outputs, inputs) in LAYERS.items():
-        parent, parts = root, official(name).split(".")
-        for part in parts[:-1]:
-            if part not in parent._modules:
-                parent.add_module(part, nn.Module())
-            parent = parent.get_submodule(part)
-        linear = nn.Linear(inputs, outputs, bias=False)
-        linear.weight.data = weights[f"{name}.weight"].data
-        parent.add_module(parts[-1], linear)
-    return root
 
 
 def test_peft_itself_loads_the_folder_on_official_names(tmp_path: Path) -> None:

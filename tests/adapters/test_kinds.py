@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fabricate import base
+from fabricate import base, official_module
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -84,21 +84,6 @@ def effective(layer: nn.Module, inputs: int) -> Tensor:
     """The layer's weight with all that is attached to it, from what it does."""
     zero = layer(torch.zeros(1, inputs))
     return (layer(torch.eye(inputs)) - zero).T
-
-
-def official_module() -> nn.Module:
-    """A bare module tree with the official names and shapes, holding the base's weights."""
-    root, weights = nn.Module(), dict(base().dit.named_parameters())
-    for name, (outputs, inputs) in LAYERS.items():
-        parent, parts = root, official(name).split(".")
-        for part in parts[:-1]:
-            if part not in parent._modules:
-                parent.add_module(part, nn.Module())
-            parent = parent.get_submodule(part)
-        linear = nn.Linear(inputs, outputs, bias=False)
-        linear.weight.data = weights[f"{name}.weight"].data
-        parent.add_module(parts[-1], linear)
-    return root
 
 
 @pytest.mark.parametrize("kind", KINDS)

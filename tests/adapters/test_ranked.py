@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from fabricate import MODEL, base
+from fabricate import MODEL, base, official_module
 from peft import PeftModel
-from test_kinds import effective, official_module
+from test_kinds import effective
 
 from acetrain.acestep.names import linear_layers, official
 from acetrain.adapters.files import peft
