@@ -46,9 +46,11 @@ def memory(entry: str) -> int:
 
 
 def commit() -> str:
-    """The commit of this checkout, `-dirty` if a file that git follows was changed."""
-    describe = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    """The commit of this checkout, `-dirty` if a file that git follows was changed; results of benchmarks apart."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    name = subprocess.run([*git, "describe", "--always", "--exclude=*"], capture_output=True, text=True, check=True)
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":/", ":!results"], check=False).returncode
+    return name.stdout.strip() + ("-dirty" if changed else "")
 
 
 def command(module: str) -> str:

@@ -1,6 +1,6 @@
 """How long `--help` takes, as a user waits for it: the median of some starts of each job, in processes of their own.
 
-python benchmarks/start_up.py > benchmarks/results/start_up.md
+python -m benchmarks.start_up > benchmarks/results/start_up.md
 """
 
 import argparse
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from acetrain.schemas import JOBS
+from benchmarks import machine
 
 
 def seconds(command: list[str]) -> float:
@@ -27,9 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=7)
     starts = parser.parse_args().starts
-    describe = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {commit}\n")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {machine.commit()}\n")
     print(f"| command | median of {starts} (s) | worst (s) |\n| --- | ---: | ---: |")
     for arguments in (["--help"], *([job, "--help"] for job in JOBS)):
         times = [seconds([sys.executable, "-m", "acetrain", *arguments]) for _ in range(starts)]
