@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from acetrain.schemas import JOBS
 from benchmarks import machine
