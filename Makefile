@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIECE := prompt="a warm, dancing marimba piece" duration=8 seed=0 overwrite=true
 
-.PHONY: help quickstart test test-all lint format clean
+.PHONY: help quickstart test test-all lint format reference clean
 
 help:
 	@echo "make quickstart [OUT=DIR]  songs -> cache -> LoRA -> music with the tiny model, under quickstart/ or DIR"
 	@echo "make test                  linters, types and the quick tests"
 	@echo "make test-all              the same with every test a CPU can run, and coverage"
+	@echo "make reference             docs/options.md from the options as they are"
 	@echo "make lint | format | clean"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -47,6 +48,10 @@ test: lint
 
 test-all: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not gpu and not slurm" --cov --cov-report=term
+
+reference: $(INSTALLED)
+	$(BIN)/python -m acetrain.command.reference > docs/options.md.new
+	mv docs/options.md.new docs/options.md
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .coverage .coverage.* htmlcov quickstart

@@ -55,8 +55,8 @@ def group_page(group: str, sources: Sources, screen: Screen | None = None) -> st
 def _set(node: DictConfig) -> Iterator[str]:
     """The keys of an option that have a value, as `key=value`."""
     for name in map(str, node):
-        if not _is_open(node, name) and (value := _value(node, name)) not in (' = ""', " = {}"):
-            yield f"{name}{value.replace(' = ', '=', 1)}"
+        if not _is_open(node, name) and (value := _value(node, name)) not in ('""', "{}"):
+            yield f"{name}={value}"
 
 
 def option_page(group: str, option: str, sources: Sources, screen: Screen | None = None) -> str:
@@ -103,22 +103,27 @@ def job_page(composed: Composed, sources: Sources) -> str:
 
 
 def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
+    for name, kind, value, doc in keys(node):
+        yield f"  {prefix}{name}: {kind}{f' = {value}' if value else ' (must be given)'}"
+        yield from textwrap.wrap(doc, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+
+
+def keys(node: DictConfig) -> Iterator[tuple[str, str, str, str]]:
+    """Name, type, value and meaning of each key that is no group; the value is empty where it must be given."""
     owner = OmegaConf.get_type(node)
     assert isinstance(owner, type)
     docs = field_docs(owner)
     for name, hint in hints(owner).items():
-        if name in GROUPS:
-            continue
-        yield f"  {prefix}{name}: {named(hint)}{_value(node, name)}"
-        yield from textwrap.wrap(docs.get(name, ""), 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        if name not in GROUPS:
+            yield name, named(hint), _value(node, name), docs.get(name, "")
 
 
 def _value(node: DictConfig, name: str) -> str:
     if OmegaConf.is_missing(node, name):
-        return " (must be given)"
+        return ""
     value: Any = OmegaConf.to_container(node, resolve=False, enum_to_str=True)
     assert isinstance(value, dict)
-    return f" = {_shown(value[name])}"
+    return _shown(value[name])
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,67 @@
+"""The reference of every job, group and option: `python -m acetrain.command.reference` prints `docs/options.md`."""
+
+import inspect
+
+from omegaconf import DictConfig, OmegaConf
+
+from acetrain.command.describe import keys
+from acetrain.composition.docs import summary
+from acetrain.composition.job import Composer
+from acetrain.composition.layers import layered
+from acetrain.composition.sources import PACKAGED, Sources
+from acetrain.composition.types import hints
+from acetrain.schemas import GROUPS, JOBS
+
+HEAD = """# Options
+
+Every job, group and option of the package, as `acetrain explain` prints them. `make reference` writes this page.
+"""
+
+
+def page(sources: Sources) -> str:
+    """The reference in Markdown: jobs with their keys, then groups, the options of each with their keys."""
+    parts = [HEAD, "## Jobs\n", *(_job(job, sources) for job in JOBS), "## Groups\n"]
+    return "\n".join([*parts, *(_group(group, sources) for group in GROUPS)])
+
+
+def _job(job: str, sources: Sources) -> str:
+    composed = Composer(job, sources).compose([])
+    groups = [f"[`{name}`](#{name})" for name in hints(JOBS[job]) if name in GROUPS]
+    choices = f"\nGroups: {', '.join(groups)}\n" if groups else ""
+    return f"### acetrain {job}\n\n{_said(JOBS[job])}\n{choices}\n{_table(composed.config)}"
+
+
+def _group(group: str, sources: Sources) -> str:
+    options = sources.options(group)
+    nodes = {option: layered(sources, f"{group}/{option}", [])[0][group] for option in options}
+    rows = [f"| [`{option}`](#{group}{option}) | {_cell(summary(_schema(node)))} |\n" for option, node in nodes.items()]
+    pages = [f"#### {group}={option}\n\n{_said(_schema(node))}\n\n{_table(node)}" for option, node in nodes.items()]
+    return "\n".join([f"### {group}\n\n| option | what it is |\n| --- | --- |\n{''.join(rows)}", *pages])
+
+
+def _schema(node: DictConfig) -> type:
+    schema = OmegaConf.get_type(node)
+    assert isinstance(schema, type)
+    return schema
+
+
+def _said(owner: type) -> str:
+    return inspect.getdoc(owner) or ""
+
+
+def _table(node: DictConfig) -> str:
+    rows = [f"| `{name}` | {_cell(kind)} | {_value(value)} | {_cell(doc)} |\n" for name, kind, value, doc in keys(node)]
+    return f"| key | type | value | meaning |\n| --- | --- | --- | --- |\n{''.join(rows)}" if rows else "No keys.\n"
+
+
+def _value(value: str) -> str:
+    return "`" + value.replace("|", "\\|") + "`" if value else "must be given"
+
+
+def _cell(text: str) -> str:
+    """Text that ends no cell and no line of a table, and is not taken for a tag of HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    print(page(Sources((PACKAGED,))), end="")
