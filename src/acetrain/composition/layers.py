@@ -1,5 +1,6 @@
 """Hydra's part: option files laid over their schemas, found on the sources' search path."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,9 @@ def layered(
         return whole, choices
 
 
+@functools.cache
 def _store_schemas() -> None:
+    """Have Hydra know the schemas; it keeps them as long as the process lives."""
     store = ConfigStore.instance()
     for job, schema in JOBS.items():
         store.store(group="schema", name=job, node=schema, package="_global_")
