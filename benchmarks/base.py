@@ -15,6 +15,7 @@ from acetrain.adapters.targets import Targets
 from acetrain.flow.loss import Mse, Reduction
 from acetrain.flow.timesteps import Acestep
 from acetrain.flow.weighting import Unweighted
+from acetrain.training.ema import NoEma
 from acetrain.training.module import FlowMatching, Recipe
 from acetrain.training.optimizer import AdamW
 from acetrain.training.schedule import Constant
@@ -69,5 +70,5 @@ def module_of(base: Base, rank: int, checkpointing: bool) -> FlowMatching:
         base.dit.enable_gradient_checkpointing()
     adamw = AdamW(1e-4, 0.01, {}, {}, beta1=0.9, beta2=0.999, eps=1e-8)
     density = Acestep(shift=1.0, low=0.0, high=1.0, stratified=False, mean=None, std=None)
-    recipe = Recipe(density, Mse(Reduction.song), Unweighted(), adamw, Constant(0, 0.0), 0.15, 1.0, 10**9, 0)
+    recipe = Recipe(density, Mse(Reduction.song), Unweighted(), adamw, Constant(0, 0.0), NoEma(), 0.15, 1.0, 10**9, 0)
     return FlowMatching(base, recipe, total_steps=10**6).train()

@@ -20,6 +20,7 @@ from acetrain.data.store import Store, path_of
 from acetrain.flow.loss import Loss, Mse, Reduction
 from acetrain.flow.timesteps import Acestep
 from acetrain.flow.weighting import Unweighted, Weighting
+from acetrain.training.ema import EmaOption, NoEma
 from acetrain.training.module import FlowMatching, Recipe
 from acetrain.training.optimizer import AdamW
 from acetrain.training.schedule import Constant
@@ -32,7 +33,7 @@ FRAME_RATE = RATE / FRAME
 WIDTH = MODEL.config("condition_encoder")["hidden_size"]
 
 ACESTEP = Acestep(shift=1.0, low=0.0, high=1.0, stratified=False, mean=-0.4, std=1.0)
-MSE, UNWEIGHTED = Mse(Reduction.song), Unweighted()
+MSE, UNWEIGHTED, NO_EMA = Mse(Reduction.song), Unweighted(), NoEma()
 
 
 def song(frames: int, tokens: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,10 +82,11 @@ def module(
     total_steps: int = 10,
     loss: Loss = MSE,
     weighting: Weighting = UNWEIGHTED,
+    ema: EmaOption = NO_EMA,
 ) -> FlowMatching:
     """A training module over `loaded`."""
     adamw = AdamW(1e-3, 0.01, {}, {}, beta1=0.9, beta2=0.999, eps=1e-8)
-    recipe = Recipe(ACESTEP, loss, weighting, adamw, Constant(0, 0.0), condition_dropout, 1.0, 3, 0)
+    recipe = Recipe(ACESTEP, loss, weighting, adamw, Constant(0, 0.0), ema, condition_dropout, 1.0, 3, 0)
     return FlowMatching(loaded, recipe, total_steps).train()
 
 

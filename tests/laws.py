@@ -170,6 +170,7 @@ def through_a_checkpoint(
             step=0,
             identity={},
             adapter=adapter,
+            average={},
             optimizer=descent.state_dict(),
             horizon={},
             bad_steps=0,

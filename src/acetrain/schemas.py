@@ -23,6 +23,7 @@ from acetrain.jobs.scan import Scan
 from acetrain.jobs.synthesize import Synthesize
 from acetrain.jobs.train import Train
 from acetrain.tracking.logger import Both, Csv, Tensorboard, Wandb
+from acetrain.training.ema import Ema, NoEma
 from acetrain.training.optimizer import AdamW, LoraPlus
 from acetrain.training.optimizers.eight_bit import AdamW8bit, Lion, Lion8bit, PagedAdamW8bit
 from acetrain.training.optimizers.factored import Adafactor, Came
@@ -109,6 +110,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
         "rex": Rex,
         "warmup_stable_decay": WarmupStableDecay,
     },
+    "ema": {"none": NoEma, "ema": Ema},
     "timesteps": {
         "acestep": Acestep,
         "logit_normal": LogitNormal,

@@ -11,7 +11,7 @@ from fabricate import cache
 from runs import Run, adapter, metrics, start, train
 
 STEPS = 20
-RUN = ["adapter.dropout=0.1", f"max_steps={STEPS}", "schedule=cosine", "schedule.warmup=3"]
+RUN = ["adapter.dropout=0.1", f"max_steps={STEPS}", "schedule=cosine", "schedule.warmup=3", "ema=ema", "ema.start=2"]
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,9 @@ def undisturbed(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_same(run: Path, undisturbed: Path) -> None:
-    ours, theirs = adapter(run), adapter(undisturbed)
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    best, their_best = adapter(run, "best"), adapter(undisturbed, "best")
-    assert all(torch.equal(best[name], their_best[name]) for name in their_best)
+    for saved in ("adapter", "adapter_ema", "best", "best_ema"):
+        ours, theirs = adapter(run, saved), adapter(undisturbed, saved)
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert metrics(run) == metrics(undisturbed)
     assert [row["step"] for row in metrics(run)] == [str(step) for step in range(1, STEPS + 1)]
     assert (run / "validation.csv").read_text() == (undisturbed / "validation.csv").read_text()

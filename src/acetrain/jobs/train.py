@@ -1,15 +1,11 @@
 """`acetrain train`: an adapter from a cache of encoded songs."""
 
-import json
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from acetrain import __version__
 from acetrain.acestep.model import Model
 from acetrain.acestep.names import linear_layers
 from acetrain.acestep.weights import sample_weights
@@ -17,25 +13,21 @@ from acetrain.adapters.adapter import Adapter
 from acetrain.adapters.targets import Targets
 from acetrain.config import repeatable, resolved
 from acetrain.data.cache import Cache, CachedSong
-from acetrain.data.foreign.encoding import refuse_unconverted, warning
+from acetrain.data.foreign.encoding import refuse_unconverted
 from acetrain.data.option import Data
 from acetrain.data.plan import Plan, held_out
-from acetrain.errors import Failed, Interrupted, require
+from acetrain.errors import Interrupted, require
 from acetrain.flow.loss import Loss
 from acetrain.flow.timesteps import Timesteps
 from acetrain.flow.weighting import Weighting
 from acetrain.tracking.logger import LoggerOption
 from acetrain.training import advice
+from acetrain.training.ema import EmaOption
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
 from acetrain.training.run_folder import RunFolder, identity_of, signature_of
 from acetrain.training.schedule import Schedule
 from acetrain.training.trainer import TrainerOption
-
-if TYPE_CHECKING:
-    from acetrain.training.budget import Budget
-    from acetrain.training.callbacks import Keeper
-    from acetrain.training.module import FlowMatching
 
 
 class Resume(Enum):
@@ -63,6 +55,7 @@ class Train:
     targets: Targets
     optimizer: OptimizerOption
     schedule: Schedule
+    ema: EmaOption
     timesteps: Timesteps
     loss: Loss
     weighting: Weighting
@@ -100,6 +93,7 @@ class Train:
         steps = f"below the {self.total_steps} steps of the run"
         require(self.schedule.warmup < self.total_steps, "schedule.warmup", steps, self.schedule.warmup)
         self.optimizer.check(self.target_names, self.adapter)
+        self.ema.check(self.optimizer, self.total_steps)
         self.folder.check(may_resume=self.resume is Resume.auto)
         advice.say(advice.before(self))
 
@@ -138,7 +132,7 @@ class Train:
     @cached_property
     def folder(self) -> RunFolder:
         """The run's folder, named by its signature unless `out_dir` names it."""
-        recipe = ("adapter", "optimizer", "schedule", "timesteps", "loss", "weighting")
+        recipe = ("adapter", "optimizer", "schedule", "ema", "timesteps", "loss", "weighting")
         kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
         weights = sample_weights(self.model.checkpoint, "transformer")
         adapter = resolved(self.adapter) | self.adapter.content()
@@ -157,7 +151,7 @@ class Train:
         from acetrain.acestep.conditions import template_digest
         from acetrain.acestep.load import check_base
         from acetrain.adapters.summary import announce
-        from acetrain.training import checkpoint
+        from acetrain.training import checkpoint, fitting
         from acetrain.training.device import check_devices
         from acetrain.training.replicas import first_rank
 
@@ -167,135 +161,19 @@ class Train:
         newest = max(checkpoint.written(self.folder.path), default=None)
         if newest is not None and checkpoint.step_of(newest) >= self.total_steps:
             if first_rank():
-                self._finish(newest)
+                fitting.finish(self, newest)
             return
         check_devices(self.trainer.accelerator, self.trainer.devices)
         if first_rank():
             check_base(self.model)
             self.folder.claim(repeatable(self))
-            self._announce(None if newest is None else checkpoint.step_of(newest))
-        module, keeper = self._assemble()
+            fitting.announce(self, None if newest is None else checkpoint.step_of(newest))
+        module, keeper = fitting.assemble(self)
         if first_rank():
             announce(module.dit, len(linear_layers(self.model.config("transformer"))), self.folder.path)
-        self._fit(module, keeper)
+        fitting.fit(self, module, keeper)
         if module.agreed_stop and module.step < self.total_steps:
             raise Interrupted(module.agreed_stop)
         if first_rank():
-            print(f"adapter: {self.folder.path / 'adapter'}\nplot: {self.folder.path / 'loss.png'}")
-
-    def _finish(self, newest: Path) -> None:
-        """Say that nothing is left to train, after writing the adapter of the last step if a kill kept it from that."""
-        from acetrain.adapters.files import peft
-        from acetrain.training import checkpoint
-
-        step, adapter = checkpoint.step_of(newest), self.folder.path / "adapter"
-        if peft.written_step(adapter) != step:
-            module, keeper = self._assemble()
-            last, optimizer = checkpoint.read(newest), module.configure_optimizers()
-            checkpoint.restore(last, module, keeper.identity)
-            checkpoint.load_optimizer(optimizer, last.optimizer)
-            with self.optimizer.evaluating(optimizer):
-                keeper.save_adapter(adapter)
-        print(f"nothing left to do: {self.folder.path} is at step {step} of {self.total_steps}")
-
-    def _assemble(self) -> "tuple[FlowMatching, Keeper]":
-        from acetrain.acestep.load import load_base
-        from acetrain.training.callbacks import Every, Keeper
-        from acetrain.training.module import FlowMatching, Recipe
-        from acetrain.training.validation import Validation
-
-        base = load_base(self.model, self.precision.base.dtype)
-        self.adapter.attach(base.dit, self.target_names, self.seed)
-        if self.trainer.gradient_checkpointing:
-            base.dit.enable_gradient_checkpointing()
-        recipe = Recipe(
-            self.density,
-            self.loss,
-            self.weighting,
-            self.optimizer,
-            self.schedule,
-            self.condition_dropout,
-            self.trainer.clip,
-            self.trainer.max_bad_steps,
-            self.seed,
-        )
-        module = FlowMatching(base, recipe, self.total_steps).train()
-        validation = Validation(self.songs, self.split[1], self.trainer.validation_quantiles, self._budget)
-        identity = {
-            "data": self.songs.digest(),
-            "plan": self.plan.digest(),
-            "settings": signature_of(self.folder.identity),
-        }
-        every = Every(self.trainer.checkpoint_every, self.trainer.validate_every, self.trainer.keep)
-        keeper = Keeper(self.folder.path, identity, validation, self.plan.steps_per_epoch, every, self._saver(module))
-        return module, keeper
-
-    def _fit(self, module: "FlowMatching", keeper: "Keeper") -> None:
-        import torch
-
-        from acetrain.adapters.summary import summarised, trained_modules
-        from acetrain.data.module import CachedSongs
-        from acetrain.tracking.plots import plot_run
-        from acetrain.training import checkpoint
-        from acetrain.training.budget import too_large
-        from acetrain.training.replicas import first_rank
-
-        workers = self.data.workers
-        data = CachedSongs(self.songs, self.split[0], self.plan, self._budget, workers, self.total_steps)
-        name = f"{self.name}-{signature_of(self.folder.identity)}"
-        start = checkpoint.newest_step(self.folder.path)
-        config = resolved(self) | {"trained": summarised(trained_modules(module.dit), module.dit)}
-        loggers = self.logger.open(self.folder.path, name, self.name, config, start) if first_rank() else []
-        try:
-            self.trainer.build(self.precision, loggers, keeper, self.folder.path).fit(module, data)
-        except torch.OutOfMemoryError as error:
-            frames = self._budget.settled
-            raise Failed(too_large(module, f"a micro-batch of {frames} frames" if frames else "the model")) from error
-        finally:
-            if first_rank() and keeper.started:
-                plot = plot_run(self.folder.path, keeper.histogram)
-                self.logger.close(loggers, plot, keeper.histogram)
-
-    @cached_property
-    def _budget(self) -> "Budget":
-        """Padded frames of a micro-batch, for training and validation."""
-        from acetrain.training.budget import Budget, Extent
-        from acetrain.training.remembered import Remembered
-
-        frames = [song.frames for song in self.songs.songs]
-        tokens = max(song.tokens for song in self.songs.songs)
-        extent = Extent(max(frames), min(frames), tokens, self.songs_per_step)
-        return Budget(self.data.budget, extent, Remembered(self.data.budgets))
-
-    def _saver(self, module: "FlowMatching") -> "Callable[[Path], None]":
-        """A function that writes the present adapter to a folder, with what it was trained on and how."""
-        from acetrain.adapters.files import peft
-        from acetrain.tracking.provenance import commit
-
-        code = commit()
-
-        def save(folder: Path) -> None:
-            metadata = {
-                "base": self.model.name,
-                "step": str(module.step),
-                "config": repeatable(self),
-                "choices": json.dumps(self.choices, sort_keys=True),
-                "data": self.songs.digest(),
-                "acetrain": __version__,
-                "commit": code,
-            }
-            peft.save(module.dit, folder, self.model.name, metadata)
-
-        return save
-
-    def _announce(self, resumed_step: int | None) -> None:
-        """Say before the first step what will be trained, on what, for how long, and where."""
-        training, validation = self.split
-        seconds = sum(song.seconds for song in training)
-        held = f"{len(validation)} held out" if validation else "none held out (fewer than 5, or data.validation=0)"
-        print(f"run: {self.folder.path}")
-        print(f"songs: {len(training)} ({seconds / 60:.1f} min), {held}")
-        start = "" if resumed_step is None else f", going on from step {resumed_step}"
-        print(f"steps: {self.total_steps}, {self.plan.steps_per_epoch} an epoch{start}", flush=True)
-        if self.songs.fingerprint.is_foreign:
-            print(warning(self.cache, self.model), file=sys.stderr, flush=True)
+            adapters = [f"adapter: {self.folder.path / 'adapter'}{kind}" for kind in self.ema.kinds]
+            print("\n".join([*adapters, f"plot: {self.folder.path / 'loss.png'}"]))

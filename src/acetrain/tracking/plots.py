@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acetrain.atomic import replacing
 from acetrain.tracking.table import read
+
+AVERAGED = "loss_ema"
+"""Column of `validation.csv` with the losses of averaged weights, where they are kept."""
 
 
 def plot_run(folder: Path, histogram: Sequence[int]) -> Path:
@@ -48,16 +52,25 @@ def _held_out(axes: Axes, folder: Path) -> None:
         return
     steps = sorted({int(row["step"]) for row in rows})
     times = sorted({float(row["t"]) for row in rows})
-    curves = np.array([[_mean(rows, step, t) for step in steps] for t in times])
+    curves = _curves(rows, steps, times, "loss")
     for t, curve in zip(times, curves, strict=True):
         axes.plot(steps, curve / curve[0], linewidth=0.8, alpha=0.7, label=f"t = {t:.2f}")
     mean = curves.mean(axis=0)
     axes.plot(steps, mean / mean[0], color="black", linewidth=2, label="mean")
+    if AVERAGED in rows[0]:
+        averaged = _curves(rows, steps, times, AVERAGED).mean(axis=0)
+        axes.plot(steps, averaged / mean[0], color="black", linewidth=2, linestyle="--", label="mean, averaged weights")
     axes.legend(fontsize="x-small", ncols=2)
 
 
-def _mean(rows: Sequence[dict[str, str]], step: int, t: float) -> float:
-    return float(np.mean([float(row["loss"]) for row in rows if int(row["step"]) == step and float(row["t"]) == t]))
+def _curves(
+    rows: Sequence[dict[str, str]], steps: Sequence[int], times: Sequence[float], column: str
+) -> Float[np.ndarray, "time step"]:
+    """The mean over songs of a column of `validation.csv`."""
+    found: dict[tuple[float, int], list[float]] = {}
+    for row in rows:
+        found.setdefault((float(row["t"]), int(row["step"])), []).append(float(row[column]))
+    return np.array([[np.mean(found[t, step]) for step in steps] for t in times])
 
 
 def _times(axes: Axes, histogram: Sequence[int]) -> None:

@@ -1,5 +1,6 @@
 """What happens around the steps: figures, held-out loss, checkpoints, and the end."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -41,7 +42,8 @@ class Keeper(Callback):
     ) -> None:
         self.folder, self.identity, self.validation = folder, identity, validation
         self.steps_per_epoch, self.every, self.save_adapter = steps_per_epoch, every, save_adapter
-        self.best = float("inf")
+        self.best: dict[str, float] = {}
+        """Lowest held-out loss of each judged set of weights."""
         self.histogram = [0] * T_BINS
         self.resumed: Checkpoint | None = None
         self.ending = ExitStack()
@@ -69,12 +71,19 @@ class Keeper(Callback):
 
     @rank_zero_only
     def _open_tables(self, module: FlowMatching, last_step: int | None) -> None:
-        bins = [f"val_t{t:.3f}" for t in self.validation.times(module).tolist()] if self.validation.songs else []
-        columns = [*METRICS, *module.figures(), *bins, *SPEED]
+        kinds = module.recipe.ema.kinds
+        averaged = [f"val_loss{kind}" for kind in kinds if kind]
+        columns = [*METRICS, *averaged, *module.figures(), *self._bins(module), *SPEED]
         self.metrics = Table(self.folder / "metrics.csv", columns, last_step)
-        self.held_out = Table(self.folder / "validation.csv", ["song", "quantile", "t", "loss"], last_step)
+        losses = [f"loss{kind}" for kind in kinds]
+        self.held_out = Table(self.folder / "validation.csv", ["song", "quantile", "t", *losses], last_step)
         self.progress = TrainingProgress(module.step, module.horizon.total)
         self.ending.callback(self.progress.close)
+
+    def _bins(self, module: FlowMatching) -> list[str]:
+        """Columns of the held-out loss at each quantile, of each judged set of weights."""
+        times = self.validation.times(module).tolist() if self.validation.songs else []
+        return [f"val_t{t:.3f}{kind}" for kind in module.recipe.ema.kinds for t in times]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: FlowMatching, *_: Any) -> None:  # pyright: ignore
         report = pl_module.report
@@ -82,29 +91,32 @@ class Keeper(Callback):
         last = report.step == pl_module.horizon.total or pl_module.agreed_stop
         due = report.step % self.every.validate == 0 or report.step == pl_module.horizon.total
         seconds = time.monotonic() - self.clock
-        losses = self._validate(pl_module) if due else None
+        losses = self._validate(pl_module) if due else {}
         self.histogram = [a + b for a, b in zip(self.histogram, report.t_histogram, strict=True)]
         self._record(trainer, pl_module, report, losses, seconds)
         if report.step == pl_module.horizon.total:
-            with pl_module.evaluating():
-                self._save_adapter("adapter")
+            for kind, weights in pl_module.judged(pl_module.optimizer.optimizer).items():
+                with weights:
+                    self._save_adapter(f"adapter{kind}")
         if report.step % self.every.save == 0 or last:
             self.save(pl_module)
         if pl_module.agreed_stop:
             trainer.should_stop = True
         self.clock = time.monotonic()
 
-    def _validate(self, module: FlowMatching) -> Tensor | None:
-        """Held-out losses of the present weights; the best ones so far are kept in `best/`."""
+    def _validate(self, module: FlowMatching) -> dict[str, Tensor]:
+        """Held-out losses of each judged set of weights; the best of each so far are kept in `best/`, `best_ema/`."""
+        losses: dict[str, Tensor] = {}
         if not self.validation.songs:
-            return None
-        with module.evaluating():
-            losses = self.validation.losses(module)
-            self._record_validation(module, losses)
-            mean = losses.mean().item()
-            if module.step and mean < self.best:
-                self.best = mean
-                self._save_adapter("best")
+            return losses
+        for kind, weights in module.judged(module.optimizer.optimizer).items():
+            with weights:
+                losses[kind] = self.validation.losses(module)
+                mean = losses[kind].mean().item()
+                if module.step and mean < self.best.get(kind, math.inf):
+                    self.best[kind] = mean
+                    self._save_adapter(f"best{kind}")
+        self._record_validation(module, losses)
         return losses
 
     @rank_zero_only
@@ -112,19 +124,20 @@ class Keeper(Callback):
         self.save_adapter(self.folder / name)
 
     @rank_zero_only
-    def _record_validation(self, module: FlowMatching, losses: Tensor) -> None:
+    def _record_validation(self, module: FlowMatching, losses: Mapping[str, Tensor]) -> None:
         times = self.validation.times(module).tolist()
         self.held_out.append(
             [
-                {"step": module.step, "song": song.name, "quantile": quantile, "t": times[quantile], "loss": loss}
-                for song, row in zip(self.validation.songs, losses.tolist(), strict=True)
-                for quantile, loss in enumerate(row)
+                {"step": module.step, "song": song.name, "quantile": quantile, "t": t}
+                | {f"loss{kind}": found[row, quantile].item() for kind, found in losses.items()}
+                for row, song in enumerate(self.validation.songs)
+                for quantile, t in enumerate(times)
             ]
         )
 
     @rank_zero_only
     def _record(
-        self, trainer: Trainer, module: FlowMatching, report: StepReport, losses: Tensor | None, seconds: float
+        self, trainer: Trainer, module: FlowMatching, report: StepReport, losses: Mapping[str, Tensor], seconds: float
     ) -> None:
         row = {
             "step": report.step,
@@ -144,10 +157,10 @@ class Keeper(Callback):
         figures = module.figures()
         row |= figures
         advice.say(advice.after(module.recipe.optimizer, report.step, figures))
-        if losses is not None:
-            times = self.validation.times(module).tolist()
-            row["val_loss"] = losses.mean().item()
-            row |= {f"val_t{t:.3f}": loss for t, loss in zip(times, losses.mean(dim=0).tolist(), strict=True)}
+        if losses:
+            row |= {f"val_loss{kind}": found.mean().item() for kind, found in losses.items()}
+            means = [mean for found in losses.values() for mean in found.mean(dim=0).tolist()]
+            row |= dict(zip(self._bins(module), means, strict=True))
         self.metrics.append([row])
         self._track(trainer, row)
         self.progress.update(report.step, report.loss, row["songs_per_s"], row["frames_per_s"])

@@ -16,7 +16,7 @@ from acetrain.errors import Failed
 from acetrain.training.module import FlowMatching
 from acetrain.training.schedule import Horizon
 
-FORMAT = 2
+FORMAT = 3
 PATTERN = re.compile(r"step-(\d+)\.ckpt")
 
 
@@ -28,6 +28,8 @@ class Checkpoint:
     identity: dict[str, str]
     """What the checkpoint belongs to (data, plan, recipe): name -> fingerprint."""
     adapter: dict[str, Tensor]
+    average: dict[str, Tensor]
+    """The adapter's running average and how many states are in it; empty where none is kept."""
     optimizer: dict[str, Any]
     horizon: dict[str, Any]
     bad_steps: int
@@ -44,6 +46,7 @@ def capture(module: FlowMatching, identity: dict[str, str], progress: dict[str, 
         step=module.step,
         identity=identity,
         adapter=adapter_state(module.dit),
+        average={} if module.average is None else module.average.state(),
         optimizer=module.optimizer.optimizer.state_dict(),
         horizon=asdict(module.horizon),
         bad_steps=module.bad_steps,
@@ -64,6 +67,8 @@ def restore(checkpoint: Checkpoint, module: FlowMatching, identity: dict[str, st
         )
     try:
         load_adapter_state(module.dit, checkpoint.adapter)
+        if module.average is not None:
+            module.average.load(checkpoint.average)
     except ValueError as error:
         raise Failed(f"resume: the checkpoint at step {checkpoint.step} holds another adapter: {error}") from error
     total = module.horizon.total
@@ -98,14 +103,15 @@ def read(path: Path) -> Checkpoint:
     """Read a checkpoint; nothing in it is executed. Raises Failed if it is not whole."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint = Checkpoint(**content)
+        known = content["format"] == FORMAT
+        checkpoint = Checkpoint(**content) if known else None
     except (OSError, RuntimeError, EOFError, TypeError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Failed(
             f"resume: {path} cannot be read ({reason}); remove it to go on from the one before, if there is one"
         ) from error
-    if checkpoint.format != FORMAT:
-        raise Failed(f"resume: {path} has format {checkpoint.format}, this version reads {FORMAT}")
+    if checkpoint is None:
+        raise Failed(f"resume: {path} has format {content['format']}, this version reads {FORMAT}")
     return checkpoint
 
 

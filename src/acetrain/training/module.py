@@ -1,6 +1,6 @@
 """The training step: one optimizer step is the mean over its songs, however it is split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from acetrain.flow.timesteps import Timesteps
 from acetrain.flow.weighting import Weighting
 from acetrain.keyed import seed_of
 from acetrain.training.draws import Draws, draw
+from acetrain.training.ema import AVERAGED, EmaOption
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.replicas import largest_over_ranks, sum_gradients, sum_over_ranks
 from acetrain.training.schedule import Horizon, Schedule
@@ -39,6 +40,7 @@ class Recipe:
     weighting: Weighting
     optimizer: OptimizerOption
     schedule: Schedule
+    ema: EmaOption
     condition_dropout: float
     clip: float
     max_bad_steps: int
@@ -85,6 +87,7 @@ class FlowMatching(LightningModule):
         self.dit, self.recipe = base.dit, recipe
         self.register_buffer("null_condition", base.null_condition, persistent=False)
         self.register_buffer("silence", base.silence, persistent=False)
+        self.average = recipe.ema.over(trainable(base.dit).values())
         self.horizon = Horizon(total_steps)
         self.step = 0
         self.bad_steps = 0
@@ -146,6 +149,8 @@ class FlowMatching(LightningModule):
         finite = torch.isfinite(norm).item() and torch.isfinite(torch.tensor(loss)).item()
         if finite:
             optimizer.step()
+            if self.average is not None:
+                self.average.follow(parameters, self.step + 1)
             lost, drawn = totals[4 + T_BINS :].double().view(2, self.recipe.timesteps.followed_bins)
             self.running = self.recipe.timesteps.followed(self.running, lost, drawn)
         optimizer.zero_grad()
@@ -208,9 +213,15 @@ class FlowMatching(LightningModule):
         assert isinstance(optimizer, LightningOptimizer)
         return optimizer
 
-    def evaluating(self) -> AbstractContextManager[None]:
-        """Within it, the adapter's weights are those to judge and to save."""
-        return self.recipe.optimizer.evaluating(self.optimizer.optimizer)
+    def judged(self, optimizer: torch.optim.Optimizer) -> Mapping[str, AbstractContextManager[None]]:
+        """Each set of weights to judge and to save, in place of those that train within its context.
+
+        By what the names of its files and figures end with: the optimizer's own, then their average if one is kept.
+        """
+        found = {"": self.recipe.optimizer.evaluating(optimizer)}
+        if self.average is not None:
+            found[AVERAGED] = self.average.within(trainable(self.dit).values())
+        return found
 
     def figures(self) -> dict[str, float]:
         """What the optimizer estimates, such as Prodigy's d."""

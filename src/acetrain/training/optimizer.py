@@ -83,6 +83,11 @@ class OptimizerOption:
         """The optimizer over parameter groups."""
         raise NotImplementedError
 
+    @property
+    def averages(self) -> bool:
+        """Whether it averages its weights itself, so that `evaluating` gives others than those that train."""
+        return False
+
     def figures(self, optimizer: "Optimizer") -> dict[str, float]:
         """What the optimizer estimates, for the metrics; the names are the same at every step."""
         return {}

@@ -65,6 +65,7 @@ def circumstances(module: FlowMatching, card: tuple[str, int], extent: Mapping[s
         "adapter": _digest(adapter),
         "adapter_parameters": sum(parameter.numel() for parameter in trainable(module.dit).values()),
         "optimizer": module.recipe.optimizer.kind,
+        "average": module.average is not None,
         "precision": str(module.trainer.precision),
         "gradient_checkpointing": bool(module.dit.gradient_checkpointing),
         **extent,

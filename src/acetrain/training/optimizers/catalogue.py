@@ -28,6 +28,8 @@ class Described:
     """Name -> type as written, without `self` and `params`."""
     required: tuple[str, ...]
     unfit: str
+    averages: bool = False
+    """Whether it can switch its weights to an average of its own."""
 
     def takes(self, argument: str, value: Any) -> bool:
         """Whether `value` may be of the type the argument is written to have; types beyond numbers and text are not
@@ -68,7 +70,8 @@ def described(name: str) -> Described:
     written = {argument.arg: ast.unparse(argument.annotation) if argument.annotation else "Any" for argument in rest}
     optional = len(constructor.args.defaults)
     required = tuple(argument.arg for argument in positional[: len(positional) - optional] if argument.arg != "params")
-    return Described(written, required, _unfit(first, written, text))
+    averages = {"train", "eval"} <= {node.name for node in _functions(found)}
+    return Described(written, required, _unfit(first, written, text), averages)
 
 
 def _functions(owner: ast.ClassDef) -> Iterator[ast.FunctionDef]:

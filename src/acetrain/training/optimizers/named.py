@@ -55,6 +55,10 @@ class Named(OptimizerOption):
     def kind(self) -> str:
         return self.name
 
+    @property
+    def averages(self) -> bool:
+        return catalogue.described(self.name).averages
+
     def over(self, groups: list[Group]) -> "Optimizer":
         import pytorch_optimizer
 

@@ -75,6 +75,10 @@ class ProdigyScheduleFree(Prodigy):
             split_groups=False,
         )
 
+    @property
+    def averages(self) -> bool:
+        return True
+
     def evaluating(self, optimizer: "Optimizer") -> AbstractContextManager[None]:
         from acetrain.training.optimizers.averaging import averaged
 

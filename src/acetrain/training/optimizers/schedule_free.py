@@ -31,6 +31,10 @@ class AdamWScheduleFree(Adam):
         optimizer.train()
         return optimizer
 
+    @property
+    def averages(self) -> bool:
+        return True
+
     def evaluating(self, optimizer: "Optimizer") -> AbstractContextManager[None]:
         from acetrain.training.optimizers.averaging import averaged
 

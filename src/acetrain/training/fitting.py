@@ -1,0 +1,134 @@
+"""A composed training put together of its parts, carried out, and brought to its end."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from acetrain import __version__
+from acetrain.acestep.load import load_base
+from acetrain.adapters.files import peft
+from acetrain.adapters.summary import summarised, trained_modules
+from acetrain.config import repeatable, resolved
+from acetrain.data.foreign.encoding import warning
+from acetrain.data.module import CachedSongs
+from acetrain.errors import Failed
+from acetrain.tracking.plots import plot_run
+from acetrain.tracking.provenance import commit
+from acetrain.training import checkpoint
+from acetrain.training.budget import Budget, Extent, too_large
+from acetrain.training.callbacks import Every, Keeper
+from acetrain.training.module import FlowMatching, Recipe
+from acetrain.training.remembered import Remembered
+from acetrain.training.replicas import first_rank
+from acetrain.training.run_folder import signature_of
+from acetrain.training.validation import Validation
+
+if TYPE_CHECKING:
+    from acetrain.jobs.train import Train
+
+
+def announce(run: "Train", resumed_step: int | None) -> None:
+    """Say before the first step what will be trained, on what, for how long, and where."""
+    training, validation = run.split
+    seconds = sum(song.seconds for song in training)
+    held = f"{len(validation)} held out" if validation else "none held out (fewer than 5, or data.validation=0)"
+    print(f"run: {run.folder.path}")
+    print(f"songs: {len(training)} ({seconds / 60:.1f} min), {held}")
+    start = "" if resumed_step is None else f", going on from step {resumed_step}"
+    print(f"steps: {run.total_steps}, {run.plan.steps_per_epoch} an epoch{start}", flush=True)
+    if run.songs.fingerprint.is_foreign:
+        print(warning(run.cache, run.model), file=sys.stderr, flush=True)
+
+
+def assemble(run: "Train") -> tuple[FlowMatching, Keeper]:
+    """The module that trains, on the CPU, and what happens around its steps."""
+    base = load_base(run.model, run.precision.base.dtype)
+    run.adapter.attach(base.dit, run.target_names, run.seed)
+    if run.trainer.gradient_checkpointing:
+        base.dit.enable_gradient_checkpointing()
+    recipe = Recipe(
+        run.density,
+        run.loss,
+        run.weighting,
+        run.optimizer,
+        run.schedule,
+        run.ema,
+        run.condition_dropout,
+        run.trainer.clip,
+        run.trainer.max_bad_steps,
+        run.seed,
+    )
+    module = FlowMatching(base, recipe, run.total_steps).train()
+    validation = Validation(run.songs, run.split[1], run.trainer.validation_quantiles, _budget(run))
+    identity = {
+        "data": run.songs.digest(),
+        "plan": run.plan.digest(),
+        "settings": signature_of(run.folder.identity),
+    }
+    every = Every(run.trainer.checkpoint_every, run.trainer.validate_every, run.trainer.keep)
+    keeper = Keeper(run.folder.path, identity, validation, run.plan.steps_per_epoch, every, _saver(run, module))
+    return module, keeper
+
+
+def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
+    """Train until the last step or a signal. Raises Failed where the memory does not hold the run."""
+    folder, budget = run.folder.path, keeper.validation.budget
+    data = CachedSongs(run.songs, run.split[0], run.plan, budget, run.data.workers, run.total_steps)
+    name = f"{run.name}-{signature_of(run.folder.identity)}"
+    start = checkpoint.newest_step(folder)
+    config = resolved(run) | {"trained": summarised(trained_modules(module.dit), module.dit)}
+    loggers = run.logger.open(folder, name, run.name, config, start) if first_rank() else []
+    try:
+        run.trainer.build(run.precision, loggers, keeper, folder).fit(module, data)
+    except torch.OutOfMemoryError as error:
+        frames = budget.settled
+        raise Failed(too_large(module, f"a micro-batch of {frames} frames" if frames else "the model")) from error
+    finally:
+        if first_rank() and keeper.started:
+            plot = plot_run(folder, keeper.histogram)
+            run.logger.close(loggers, plot, keeper.histogram)
+
+
+def finish(run: "Train", newest: Path) -> None:
+    """Say that nothing is left to train, after writing what a kill kept the last step from writing."""
+    step, folder = checkpoint.step_of(newest), run.folder.path
+    if any(peft.written_step(folder / f"adapter{kind}") != step for kind in run.ema.kinds):
+        module, keeper = assemble(run)
+        last, optimizer = checkpoint.read(newest), module.configure_optimizers()
+        checkpoint.restore(last, module, keeper.identity)
+        checkpoint.load_optimizer(optimizer, last.optimizer)
+        for kind, weights in module.judged(optimizer).items():
+            with weights:
+                keeper.save_adapter(folder / f"adapter{kind}")
+    print(f"nothing left to do: {folder} is at step {step} of {run.total_steps}")
+
+
+def _budget(run: "Train") -> Budget:
+    """Padded frames of a micro-batch, for training and validation."""
+    frames = [song.frames for song in run.songs.songs]
+    tokens = max(song.tokens for song in run.songs.songs)
+    extent = Extent(max(frames), min(frames), tokens, run.songs_per_step)
+    return Budget(run.data.budget, extent, Remembered(run.data.budgets))
+
+
+def _saver(run: "Train", module: FlowMatching) -> Callable[[Path], None]:
+    """A function that writes the present adapter to a folder, with what it was trained on and how."""
+    code = commit()
+
+    def save(folder: Path) -> None:
+        metadata = {
+            "base": run.model.name,
+            "step": str(module.step),
+            "config": repeatable(run),
+            "choices": json.dumps(run.choices, sort_keys=True),
+            "data": run.songs.digest(),
+            "acetrain": __version__,
+            "commit": code,
+        }
+        peft.save(module.dit, folder, run.model.name, metadata)
+
+    return save
