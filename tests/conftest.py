@@ -10,11 +10,8 @@ from tones import write_tone
 install_import_hook("acetrain", "typechecks.typed")
 
 from acetrain.acestep.model import Tiny  # noqa: E402
-from acetrain.data.prompts import Prompts  # noqa: E402
 from acetrain.training.precision import Format, Precision  # noqa: E402
 
-AS_WRITTEN = Prompts("", None, None, None, False)
-"""Songs as their files word them."""
 SONGS = {
     "a.wav": (1.5, 44100, 2, None),
     "a.mp3": (2.0, 44100, 1, None),
@@ -62,6 +59,8 @@ def songs_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_cache(tmp_path_factory, songs_folder, tiny, fp32) -> Path:
+    from prompting import AS_WRITTEN
+
     """The songs of `songs_folder`, encoded. Not to be changed: copy it."""
     from acetrain.jobs.preprocess import OnError, Preprocess
     from acetrain.training.trainer import Accelerator

@@ -16,6 +16,16 @@ def seed_of(*key: Key) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def below(count: int, *key: Key) -> int:
+    """A whole number from 0 to `count` - 1, each as likely, drawn by the key."""
+    return count * seed_of(*key) >> 63
+
+
+def share(*key: Key) -> float:
+    """A number in [0, 1) drawn by the key."""
+    return (seed_of(*key) >> 10) / 2**53
+
+
 def generator(*key: Key) -> "torch.Generator":
     """A CPU generator seeded by the key; its draws are the same on every machine and rank."""
     import torch

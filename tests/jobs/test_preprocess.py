@@ -17,19 +17,17 @@ import soundfile
 import torch
 from encoded import encode_condition
 from fabricate import FRAME, FRAME_RATE, RATE
+from prompting import AS_WRITTEN
 from tones import write_tone
 
 from acetrain.acestep.model import Tiny
 from acetrain.data import encode
 from acetrain.data.cache import Cache
-from acetrain.data.prompts import Prompts
 from acetrain.data.songs import scan
 from acetrain.errors import Failed, Refused
 from acetrain.jobs.preprocess import OnError, Preprocess
 from acetrain.training.precision import Format, Precision
 from acetrain.training.trainer import Accelerator
-
-AS_WRITTEN = Prompts("", None, None, None, False)
 
 
 @pytest.fixture
@@ -277,17 +275,18 @@ def test_unfit_paths_are_refused_without_reading_audio(job: Preprocess, tmp_path
         run(replace(job, accelerator=Accelerator.gpu)) if not torch.cuda.is_available() else pytest.skip("has a GPU")
 
 
-KILLED = """
+KILLED = f"""
 import sys
+sys.path.append({str(Path(__file__).parents[1])!r})
+from prompting import AS_WRITTEN
 from acetrain.acestep.model import Tiny
-from acetrain.data.prompts import Prompts
 from acetrain.jobs.preprocess import OnError, Preprocess
 from acetrain.training.precision import Format, Precision
 from acetrain.training.trainer import Accelerator
 
 model, precision = Tiny("tiny", "", 4, 1.0, 1.0), Precision(Format.fp32, Format.fp32)
 Preprocess(sys.argv[1], sys.argv[2], 0, None, OnError.stop, Accelerator.cpu, model, precision,
-    Prompts("", None, None, None, False)).run()
+    AS_WRITTEN).run()
 """
 
 

@@ -9,12 +9,12 @@ import soundfile
 import torch
 from encoded import encode_condition
 from fabricate import FRAME_RATE, RATE
+from prompting import AS_WRITTEN
 from tones import write_tone
 
 from acetrain.acestep.model import Tiny
 from acetrain.data import audio, prompt
 from acetrain.data.cache import Cache
-from acetrain.data.prompts import Prompts
 from acetrain.data.songs import scan
 from acetrain.data.wording import TagPosition
 from acetrain.errors import Refused
@@ -23,8 +23,6 @@ from acetrain.training.precision import Precision
 from acetrain.training.trainer import Accelerator
 
 pytestmark = pytest.mark.slow
-
-AS_WRITTEN = Prompts("", None, None, None, False)
 
 
 @pytest.fixture
@@ -124,7 +122,7 @@ def test_repeats_of_new_songs_are_kept(tones: Preprocess) -> None:
 def test_what_is_encoded_is_the_prompt_as_worded(tones: Preprocess, pipeline) -> None:
     plain = run(tones)
     (Path(tones.songs) / "a.json").write_text('{"bpm": 90, "genre": "jazz", "prompt_override": "genre"}')
-    prompts = Prompts("zz", TagPosition.append, None, None, True)
+    prompts = replace(AS_WRITTEN, tag="zz", tag_position=TagPosition.append, skip_metas=True)
     worded = run(replace(tones, prompts=prompts, cache=f"{tones.cache}-worded"))
     expected = [prompt.Prompt("jazz, zz", "[Instrumental]", None, "", "", "en")]
     expected += [prompt.Prompt(f"a tone called {name}, zz", "[Instrumental]", None, "", "", "en") for name in "bc"]
@@ -139,8 +137,8 @@ def test_a_tag_in_place_of_captions_needs_none(tones: Preprocess) -> None:
     with pytest.raises(Refused, match=r"1 in .* cannot be used"):
         run(tones)
     with pytest.raises(Refused, match=r"1 in .* cannot be used"):
-        run(replace(tones, prompts=Prompts("", TagPosition.replace, None, None, False)))
-    assert len(run(replace(tones, prompts=Prompts("zz", TagPosition.replace, None, None, False))).songs) == 3
+        run(replace(tones, prompts=replace(AS_WRITTEN, tag_position=TagPosition.replace)))
+    assert len(run(replace(tones, prompts=replace(AS_WRITTEN, tag="zz", tag_position=TagPosition.replace))).songs) == 3
 
 
 def test_warnings_are_told_and_stop_nothing(tones: Preprocess, capsys) -> None:

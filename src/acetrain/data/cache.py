@@ -3,99 +3,23 @@
 The folder holds `index.json` and `songs/<id>.safetensors`; nothing in it depends on where it lies.
 """
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+from typing import TYPE_CHECKING
 
 from acetrain.acestep.model import Model
-from acetrain.acestep.weights import Stamp, hash_weights, stamps
+from acetrain.acestep.weights import hash_weights, stamps
+from acetrain.data.index import CachedSong, Fingerprint, digest_of, read_index, read_record
+from acetrain.data.variants import Take
 from acetrain.errors import Refused
-from acetrain.tensorfile import read_header
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-FORMAT = 2
-INDEX = "index.json"
-SONGS = "songs"
-UNKNOWN = "unknown"
-"""What a fingerprint says of songs that another trainer encoded, where nothing tells."""
+    Pair = tuple[Float[Tensor, "frame channel"], Float[Tensor, "token width"]]
 
-Row = TypeVar("Row", "CachedSong", "Fingerprint")
-
-
-@dataclass(frozen=True)
-class CachedSong:
-    """One song of the index."""
-
-    name: str
-    """Path of the audio below the songs folder; unique, and what the song's draws are keyed by."""
-    file: str
-    """Path of the song's safetensors below the cache."""
-    frames: int
-    """Latent frames."""
-    tokens: int
-    """Rows of the condition."""
-    seconds: float
-    """Duration of the frames, the one the prompt states."""
-    audio: str
-    """SHA-256 of the audio file."""
-    text: str
-    """SHA-256 of caption, lyrics and metadata, as they were encoded."""
-    crop: float = 0.0
-    """Seconds that the audio was cropped to; 0 where it is whole."""
-    repeat: int = 1
-    """Visits in a pass over the songs. It stands in the index alone: another one encodes nothing again."""
-
-    def record(self) -> dict[str, Any]:
-        """What the song's own file says of it."""
-        return {key: value for key, value in asdict(self).items() if key != "repeat"}
-
-    def is_cropped_to(self, crop: float | None, frame_rate: float) -> bool:
-        """Whether encoding it with this limit, in seconds, or None for none, gives what there is."""
-        if self.crop:
-            return crop == self.crop
-        return crop is None or crop * frame_rate >= self.frames + 1
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What the songs were encoded with."""
-
-    variant: str
-    weights: str
-    """SHA-256 of the encoding weights, or unknown."""
-    weights_files: list[Stamp]
-    """The files hashed, so that unchanged ones are not hashed again."""
-    template: str
-    """SHA-256 of the prompt template, or whose it was."""
-    timbre: str
-    """Reference the timbre is taken from."""
-    precision: str
-    """Format the encoders ran in."""
-    seed: int
-    """Seed of the posterior's noise; -1 where unknown."""
-    latent_channels: int
-    condition_width: int
-    frame_rate: float
-    """Latent frames a second."""
-    sample_rate: int
-    """Rate of the audio that was encoded, in Hz."""
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether another trainer encoded the songs, in a way that can neither be checked nor is inference's."""
-        return self.weights == UNKNOWN
-
-    def identity(self) -> dict[str, Any]:
-        """Everything that fixes the result: all fields but the remembered files."""
-        return {key: value for key, value in asdict(self).items() if key != "weights_files"}
-
-    def digest(self) -> str:
-        return _digest(self.identity())
+_AGAIN = "preprocess again to complete it"
 
 
 @dataclass(frozen=True)
@@ -131,30 +55,53 @@ class Cache:
 
     def digest(self) -> str:
         """Identity of the data set: how it was encoded and every song of it, wherever the folder lies."""
-        return _digest(
-            [self.fingerprint.identity(), sorted((asdict(song) for song in self.songs), key=lambda s: s["name"])]
+        return digest_of(
+            [self.fingerprint.identity(), sorted((song.stated() for song in self.songs), key=lambda s: s["name"])]
         )
 
-    def read(self, song: CachedSong) -> "tuple[Float[Tensor, 'frame channel'], Float[Tensor, 'token width']]":
-        """Latents and condition of a song, fp32. Raises `Refused` where they are non-finite or not as indexed."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    def read(self, song: CachedSong, take: Take | None = None) -> "Pair":
+        """Latents and condition of a song, fp32: the whole song as it is written, or what a visit takes of it.
 
-        if read_record(self.folder / song.file) != song.record() | {"encoding": self.fingerprint.digest()}:
-            raise Refused(f"cache: {song.name}: {self.folder / song.file} is not as its index says ({_AGAIN})")
+        Raises `Refused` where they are non-finite or not as indexed.
+        """
+        from safetensors import SafetensorError
+
+        file, take = self.folder / song.file, take or song.as_written()
+        if read_record(file) != song.record() | {"encoding": self.fingerprint.digest()}:
+            raise Refused(f"cache: {song.name}: {file} is not as its index says ({_AGAIN})")
         try:
-            tensors = load_file(self.folder / song.file)
-            latents, condition = tensors["latents"], tensors["condition"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise Refused(f"cache: {song.name}: {self.folder / song.file} cannot be read ({error})") from error
-        expected = [(song.frames, self.fingerprint.latent_channels), (song.tokens, self.fingerprint.condition_width)]
-        if [tuple(latents.shape), tuple(condition.shape)] != expected:
-            raise Refused(
-                f"cache: {song.name}: {self.folder / song.file} has other shapes than its index says ({_AGAIN})"
-            )
+            latents, condition = self._taken(file, song, take)
+        except (OSError, SafetensorError) as error:
+            raise Refused(f"cache: {song.name}: {file} cannot be read ({error})") from error
+        except ValueError as error:
+            raise Refused(f"cache: {song.name}: {file} has other shapes than its index says ({_AGAIN})") from error
         if not (latents.isfinite().all() and condition.isfinite().all()):
-            raise Refused(f"cache: {song.name}: {self.folder / song.file} holds non-finite values")
+            raise Refused(f"cache: {song.name}: {file} holds non-finite values")
         return latents, condition
+
+    def _taken(self, file: Path, song: CachedSong, take: Take) -> "Pair":
+        """What is taken of a song's file. Raises ValueError where its shapes are not those of the index."""
+        import torch
+        from safetensors import safe_open
+
+        width, variants = self.fingerprint.condition_width, song.variants
+        with safe_open(file, "pt") as held:
+            frames, condition = held.get_slice("latents"), held.get_tensor("condition")
+            head, tail = condition, condition[:0]
+            expected = [[song.frames, self.fingerprint.latent_channels], [song.tokens, width]]
+            found = [frames.get_shape(), list(condition.shape)]
+            if variants:
+                head, tail = condition[: variants.head], condition[variants.head :]
+            if variants and take.lyrics:
+                head = held.get_tensor(f"lyrics.{take.lyrics}")
+                expected, found = [*expected, [variants.lyrics[take.lyrics - 1], width]], [*found, list(head.shape)]
+            if variants and take.text:
+                tail = held.get_tensor(f"text.{take.text}")
+                expected, found = [*expected, [variants.texts[take.text - 1], width]], [*found, list(tail.shape)]
+            if found != expected:
+                raise ValueError(f"{found} instead of {expected}")
+            latents = frames[take.start : take.start + take.frames]
+        return latents.float(), torch.cat([head, tail]).float()
 
     def check_model(self, model: Model) -> None:
         """Raise `Refused` where the songs were encoded by another variant or by other weights than the model's.
@@ -189,53 +136,3 @@ class Cache:
                 f"cache: {self.folder} was encoded with another prompt template than the installed diffusers uses\n"
                 "preprocess the songs again, into another folder"
             )
-
-
-_AGAIN = "preprocess again to complete it"
-
-
-def read_index(folder: Path) -> tuple[Fingerprint, tuple[CachedSong, ...]]:
-    """The index of a cache. Raises `Refused` where it is missing or not an index."""
-    file = folder / INDEX
-    try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-        if index["format"] != FORMAT:
-            raise Refused(
-                f"cache: {file} has format {index['format']!r}, this version reads {FORMAT}\n"
-                "preprocess the songs again, into another folder"
-            )
-        songs = tuple(parse_row(CachedSong, row) for row in index["songs"])
-        for song, before in zip(songs, (None, *songs), strict=False):
-            if min(song.frames, song.tokens, song.repeat) < 1 or (before and before.name >= song.name):
-                raise ValueError(f"{song.name} is out of order, or counts less than one frame, token or repeat")
-        return parse_row(Fingerprint, index["fingerprint"]), songs
-    except FileNotFoundError as error:
-        why = "preprocess was interrupted: run it again" if (folder / SONGS).is_dir() else "preprocess makes one"
-        raise Refused(f"cache: {folder} has no {INDEX} ({why})") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Refused(f"cache: {file} is not the index of a cache ({error})") from error
-
-
-def parse_row(kind: type[Row], data: dict[str, Any]) -> Row:
-    """A flat dataclass from JSON. Raises ValueError where a field is missing, unknown or of another type."""
-    declared = {field.name: get_origin(field.type) or field.type for field in fields(kind)}
-    if set(data) != set(declared):
-        raise ValueError(f"fields {', '.join(sorted(set(data) ^ set(declared)))} do not match")
-    for name, expected in declared.items():
-        accepted = (int, float) if expected is float else (expected,)
-        if type(data[name]) not in accepted:
-            raise ValueError(f"{name} is {data[name]!r}")
-    return kind(**data)
-
-
-def read_record(file: Path) -> dict[str, Any] | None:
-    """The record in the header of a song's file; None where the file is absent, cut short or foreign."""
-    try:
-        record = json.loads(read_header(file).metadata["record"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -18,6 +18,7 @@ from acetrain.data.faults import Fault
 from acetrain.data.formats import AUDIO
 from acetrain.data.prompt import INSTRUMENTAL, text
 from acetrain.data.sample import FIELDS, OTHER_NAMES, Sample, refuse_misspelt, renamed
+from acetrain.data.sidecars import lrc
 from acetrain.data.songs import Scan, Song
 from acetrain.data.wording import Settings, TagPosition
 from acetrain.errors import Refused, nearest, require
@@ -126,7 +127,10 @@ def _sample(entry: Mapping[str, Any], tag: str) -> Sample:
     values, faults = prompt.read(entry, FIELDS)
     if values.get("custom_tag") == tag:
         del values["custom_tag"]
-    return Sample(values, faults, caption_at_fault=any(fault.startswith("caption:") for fault in faults))
+    sample = Sample(values, faults, caption_at_fault=any(fault.startswith("caption:") for fault in faults))
+    if "lyrics" in values:
+        sample.times = lrc.times(entry["lyrics"])
+    return sample
 
 
 def write_dataset(

@@ -21,11 +21,13 @@ from acetrain.acestep.conditions import (
 from acetrain.acestep.load import load_component, load_condition_encoder
 from acetrain.acestep.model import Model
 from acetrain.data import audio
-from acetrain.data.cache import CachedSong
 from acetrain.data.check import Checked
 from acetrain.data.faults import Fault
+from acetrain.data.index import CachedSong
+from acetrain.data.script import Encodings
 from acetrain.data.stage import Stage
 from acetrain.data.store import Store, path_of
+from acetrain.data.variants import Variants
 from acetrain.errors import Refused
 from acetrain.keyed import generator
 from acetrain.training.device import peak_memory, reset_peak_memory
@@ -57,6 +59,8 @@ class Encoder:
     store: Store
     crop: float | None
     """Seconds of a song that are encoded; None for all."""
+    window: float | None = None
+    """Seconds of a song that a visit may take; None where visits take all of it."""
 
     def __post_init__(self) -> None:
         self.stage = Stage(self.store.folder)
@@ -102,7 +106,7 @@ class Encoder:
 
     def _made_of(self, name: str, checked: Checked) -> list[Any]:
         heard = [self.store.fingerprint.digest(), checked.sha256, self.crop]
-        return heard if name == "latents" else [*heard, checked.song.prompt.digest()]
+        return heard if name == "latents" else [*heard, checked.song.script(self.window).digest(), "numbered"]
 
     def _staged(self, name: str, checked: Checked) -> bool:
         return self.stage.holds(checked.song.name, name, self._made_of(name, checked))
@@ -127,35 +131,65 @@ class Encoder:
         return load_text_pipeline(self.model, self.dtype, self.device)
 
     def _prompt(self, pipeline: AceStepPipeline, checked: Checked, made: Encoded) -> None:
-        seconds = self._seconds(self.stage.read(checked.song.name, "latents")["latents"])
-        states = encode_prompt(pipeline, checked.song.prompt, seconds)
-        self._keep("prompts", checked, states._asdict())
-        told = overlong(pipeline, checked.song.prompt, seconds)
+        latents = self.stage.read(checked.song.name, "latents")["latents"]
+        parts: dict[str, Tensor] = {}
+        for number, (prompt, seconds) in enumerate(self._encodings(checked, latents).prompts(checked.song.prompt)):
+            states = encode_prompt(pipeline, prompt, seconds)
+            parts |= {f"{what}.{number}": tensor for what, tensor in states._asdict().items()}
+        self._keep("prompts", checked, parts)
+        told = overlong(pipeline, checked.song.prompt, self._seconds(latents))
         made.notes.extend(Fault(checked.song.name, text) for text in told)
+
+    def _encodings(self, checked: Checked, latents: Tensor) -> Encodings:
+        return checked.song.script(self.window).encodings(len(latents), self.store.fingerprint.frame_rate)
 
     def _condition_encoder(self) -> Any:
         return load_condition_encoder(self.model, self.dtype, self.device)
 
     def _condition(self, encoder: Any, checked: Checked, made: Encoded) -> None:
         song, heard = checked.song, self.stage.read(checked.song.name, "latents")
-        states = PromptStates(**self.stage.read(checked.song.name, "prompts"))
-        condition = encode_condition(encoder, states, self.store.fingerprint.frame_rate)
-        if not condition.isfinite().all():
-            raise Refused("its condition came out non-finite; try precision=fp32")
+        encodings = self._encodings(checked, heard["latents"])
+        lyrics, texts = self._parts(encoder, song.name, encodings)
         row = CachedSong(
             name=song.name,
             file=path_of(song.name),
             frames=len(heard["latents"]),
-            tokens=len(condition),
+            tokens=len(lyrics[0]) + len(texts[0]),
             seconds=self._seconds(heard["latents"]),
             audio=checked.sha256,
-            text=song.prompt.digest(),
+            text=song.script(self.window).digest(),
             crop=(self.crop or 0.0) if heard["cropped"] else 0.0,
             repeat=song.repeat,
+            genre_share=song.genre_share,
+            variants=_variants(encodings, lyrics, texts),
         )
-        self.store.add(row, heard["latents"], condition)
+        parts = {f"lyrics.{number}": part for number, part in enumerate(lyrics) if number}
+        parts |= {f"text.{number}": part for number, part in enumerate(texts) if number}
+        self.store.add(row, heard["latents"], torch.cat([lyrics[0], texts[0]]), parts)
         self.stage.drop(song.name)
         made.songs.append(row)
 
+    def _parts(self, encoder: Any, name: str, encodings: Encodings) -> tuple[list[Tensor], list[Tensor]]:
+        """The rows of each lyrics, with the timbre's, and those of each text; text rows come last in a condition."""
+        held = self.stage.read(name, "prompts")
+        lyrics, texts = [], []
+        for number in range(max(len(encodings.lyrics), len(encodings.texts))):
+            states = PromptStates(**{what: held[f"{what}.{number}"] for what in PromptStates._fields})
+            condition = encode_condition(encoder, states, self.store.fingerprint.frame_rate)
+            if not condition.isfinite().all():
+                raise Refused("its condition came out non-finite; try precision=fp32")
+            rows = int(states.text_mask.sum())
+            lyrics.append(condition[:-rows])
+            texts.append(condition[-rows:])
+        return lyrics[: len(encodings.lyrics)], texts[: len(encodings.texts)]
+
     def _seconds(self, latents: Tensor) -> float:
         return len(latents) / self.store.fingerprint.frame_rate
+
+
+def _variants(encodings: Encodings, lyrics: Sequence[Tensor], texts: Sequence[Tensor]) -> Variants | None:
+    """What is drawn from; None where there is nothing but the condition as written."""
+    if len(lyrics) == len(texts) == 1:
+        return None
+    rows = [len(part) for part in texts[1:]], [len(part) for part in lyrics[1:]]
+    return Variants(len(lyrics[0]), *rows, encodings.whole, encodings.windows)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch.utils.data import DataLoader, Dataset
 
 from acetrain.data.batch import Batch, collate
-from acetrain.data.cache import Cache, CachedSong
+from acetrain.data.cache import Cache
+from acetrain.data.index import CachedSong
 from acetrain.data.plan import Plan, Visit
 from acetrain.data.split import deal
 from acetrain.errors import Refused
@@ -34,6 +35,8 @@ class Steps(Dataset[list[Batch] | Unreadable]):
     rank: int
     ranks: int
     reduction: Reduction
+    cropped: bool = False
+    """Whether visits take windows of songs that have them."""
 
     def __getitem__(self, index: int) -> list[Batch] | Unreadable:
         try:
@@ -59,11 +62,13 @@ class Steps(Dataset[list[Batch] | Unreadable]):
         keys = [
             (self.plan.seed, visit.epoch, song.name, visit.repeat) for visit, song in zip(visits, songs, strict=True)
         ]
-        return collate([self.cache.read(song) for song in songs], keys, weight, places)
+        takes = [song.drawn(self.cropped, *key) for song, key in zip(songs, keys, strict=True)]
+        pairs = [self.cache.read(song, take) for song, take in zip(songs, takes, strict=True)]
+        return collate(pairs, keys, weight, places)
 
 
 def loader(steps: Steps, start: int, stop: int, workers: int, pin_memory: bool) -> DataLoader[list[Batch] | Unreadable]:
-    """Steps start..stop-1 in order. Nothing here draws, so any number of workers gives the same items."""
+    """Steps start..stop-1 in order. All that is drawn has a key, so any number of workers gives the same items."""
     return DataLoader(
         steps,
         batch_size=None,

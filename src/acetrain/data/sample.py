@@ -13,6 +13,8 @@ from acetrain.data.sidecars import lrc
 from acetrain.data.wording import Override
 from acetrain.errors import require
 
+TIMED = "lyrics with times"
+"""Key of the lyrics as an LRC file holds them; no file has it itself."""
 _YES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -26,6 +28,15 @@ class Sample:
     warnings: list[str] = field(default_factory=list)
     caption_at_fault: bool = False
     """Whether a caption may be in what could not be read."""
+    times: tuple[float | None, ...] = ()
+    """Second at which each line of the lyrics starts; empty where no line's is known."""
+
+    def time_lyrics(self, given: Mapping[str, Any], lyrics: str) -> None:
+        """Take the times of `given`, which has these lyrics; without any, those known of the same lyrics stay."""
+        timed = given.get(TIMED, given.get("lyrics"))
+        found = lrc.times(timed) if isinstance(timed, str) and prompt.lyrics(lrc.plain(timed)) == lyrics else ()
+        if found or self.values.get("lyrics") != lyrics:
+            self.times = found
 
 
 def sung(value: object) -> str:

@@ -11,6 +11,7 @@ from acetrain.data.folder import Listing, walk
 from acetrain.data.formats import AUDIO
 from acetrain.data.prompt import INSTRUMENTAL, NO_CAPTION, Prompt, made_of
 from acetrain.data.sample import Sample
+from acetrain.data.script import Script
 from acetrain.data.sidecars.gather import Beside
 from acetrain.data.sidecars.tables import Tables
 from acetrain.data.wording import Override, Settings
@@ -36,6 +37,18 @@ class Song:
     """Activation tag of this song alone, over that of its data set; empty for none."""
     override: Override | None = None
     """What describes it, whatever the genre ratio; None leaves it to the ratio."""
+    captions: tuple[str, ...] = ()
+    """Further wordings of the caption, for visits to draw from."""
+    genre_caption: str = ""
+    """Caption made of the genre, for visits to draw; empty where none draws it."""
+    genre_share: float = 0.0
+    """Share of the visits that draw it."""
+    times: tuple[float | None, ...] = ()
+    """Second at which each line of the lyrics starts, None where it is not known; empty where none is."""
+
+    def script(self, window: float | None) -> Script:
+        """All that is said of it, where visits take `window` seconds of it or, with None, the whole."""
+        return Script(self.prompt, self.captions, self.genre_caption, self.times, window)
 
 
 @dataclass
@@ -70,7 +83,8 @@ class Scan:
             self.warnings.append(Fault(shown, "is_instrumental is true: its lyrics are left out"))
             values["lyrics"] = INSTRUMENTAL
         genre, repeat, tag = values.get("genre", ""), values.get("repeat", 1), values.get("custom_tag", "")
-        self.songs.append(Song(name, audio, made_of(values), genre, repeat, tag, values.get("prompt_override")))
+        override, times = values.get("prompt_override"), sample.times
+        self.songs.append(Song(name, audio, made_of(values), genre, repeat, tag, override, times=times))
 
 
 def scan(source: Path, caption_needed: bool = True) -> Scan:

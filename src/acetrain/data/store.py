@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from acetrain import atomic
-from acetrain.data.cache import FORMAT, INDEX, SONGS, CachedSong, Fingerprint, parse_row, read_index, read_record
+from acetrain.data.index import FORMAT, INDEX, SONGS, CachedSong, Fingerprint, parse_row, read_index, read_record
 from acetrain.errors import Refused
 
 if TYPE_CHECKING:
@@ -54,9 +55,16 @@ class Store:
         return song if as_asked and song.is_cropped_to(crop, self.fingerprint.frame_rate) else None
 
     def add(
-        self, song: CachedSong, latents: "Float[Tensor, 'frame channel']", condition: "Float[Tensor, 'token width']"
+        self,
+        song: CachedSong,
+        latents: "Float[Tensor, 'frame channel']",
+        condition: "Float[Tensor, 'token width']",
+        parts: "Mapping[str, Float[Tensor, '_ width']]" = MappingProxyType({}),
     ) -> None:
-        """Write one song's file atomically, its record in the header."""
+        """Write one song's file atomically, its record in the header.
+
+        `parts` are the rows of its further lyrics and texts, `lyrics.1`, `text.1` and so on.
+        """
         from safetensors.torch import save
 
         file = self.folder / song.file
@@ -64,14 +72,15 @@ class Store:
         for left_by_a_kill in file.parent.glob(f"{atomic.PARTIAL}*-{file.name}"):
             left_by_a_kill.unlink(missing_ok=True)
         record = json.dumps(song.record() | {"encoding": self.fingerprint.digest()})
-        atomic.write_bytes(file, save({"latents": latents, "condition": condition}, metadata={"record": record}))
+        tensors = {"latents": latents, "condition": condition, **parts}
+        atomic.write_bytes(file, save(tensors, metadata={"record": record}))
 
     def finish(self, songs: Sequence[CachedSong]) -> None:
         """Write the index: it holds these songs and no others, whatever else lies in the folder."""
         index = {
             "format": FORMAT,
             "fingerprint": asdict(self.fingerprint),
-            "songs": [asdict(song) for song in sorted(songs, key=lambda song: song.name)],
+            "songs": [song.stated() for song in sorted(songs, key=lambda song: song.name)],
         }
         atomic.write_text(self.folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
@@ -89,7 +98,7 @@ def stored(folder: Path, name: str) -> Stored | None:
     record = read_record(folder / path_of(name)) or {}
     encoding = record.pop("encoding", None)
     try:
-        return Stored(parse_row(CachedSong, record | {"repeat": 1}), encoding)
+        return Stored(parse_row(CachedSong, record), encoding)
     except ValueError:
         return None
 

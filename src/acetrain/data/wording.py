@@ -4,8 +4,6 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from acetrain.keyed import seed_of
-
 
 class TagPosition(Enum):
     """Where the activation tag goes."""
@@ -31,7 +29,7 @@ class Settings:
     """Activation tag; empty for none."""
     tag_position: TagPosition = TagPosition.prepend
     genre_ratio: float = 0
-    """Percentage of the songs whose genre takes the caption's place."""
+    """Percentage of the visits of a song in which its genre takes the caption's place."""
     all_instrumental: bool = False
     """Whether lyrics are left out."""
 
@@ -46,11 +44,3 @@ def tagged(caption: str, tag: str, position: TagPosition) -> str:
     if position is TagPosition.prepend:
         return caption if re.match(rf"{word}\s*(,|$)", caption, re.IGNORECASE) else f"{tag}, {caption}"
     return caption if re.search(rf"(^|,)\s*{word}$", caption, re.IGNORECASE) else f"{caption}, {tag}"
-
-
-def drawn_for_genre(name: str, ratio: float) -> bool:
-    """Whether a song is among the `ratio` per cent described by their genre.
-
-    The name alone decides: songs that are added change nothing for the others, and a higher ratio keeps those it had.
-    """
-    return seed_of("genre", name) % 10_000 < 100 * ratio

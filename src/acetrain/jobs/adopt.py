@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acetrain.acestep.model import VARIANTS, Model
-from acetrain.data.cache import CachedSong
 from acetrain.data.faults import Fault, report
 from acetrain.data.foreign.encoding import fingerprint, warning
 from acetrain.data.foreign.listing import LINEAGE, Listing, list_samples, recorded_variant
+from acetrain.data.index import CachedSong
 from acetrain.data.store import Store
 from acetrain.errors import Refused, require
 from acetrain.jobs.preprocess import OnError

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from acetrain.acestep.model import Model
 from acetrain.acestep.weights import Stamp, hash_weights, stamps
-from acetrain.data.cache import INDEX, CachedSong, Fingerprint, read_index
 from acetrain.data.faults import Fault, report
 from acetrain.data.formats import LONGEST
+from acetrain.data.index import INDEX, CachedSong, Fingerprint, read_index
 from acetrain.data.prompts import Prompts
 from acetrain.data.songs import Scan, scan
 from acetrain.data.store import Store
@@ -41,7 +41,7 @@ class Preprocess:
     cache: str
     """Folder to write to; songs that it already holds are not encoded again."""
     seed: int
-    """Seed of the noise with which latents are drawn from the autoencoder's posterior."""
+    """Seed of the noise with which latents are drawn from the autoencoder's posterior, and of shuffled tags."""
     max_duration: float | None
     """Seconds of each song that are used, from its start, at most 600; null uses all of it."""
     on_error: OnError
@@ -73,9 +73,9 @@ class Preprocess:
         store.check()
         done, missing = [], []
         for item in checked:
-            song = store.find(item.song.name, item.sha256, item.song.prompt.digest(), self.max_duration)
+            song = store.find(item.song.name, item.sha256, item.song.script(None).digest(), self.max_duration)
             if song:
-                done.append(replace(song, repeat=item.song.repeat))
+                done.append(replace(song, repeat=item.song.repeat, genre_share=item.song.genre_share))
             else:
                 missing.append(item)
         new = self._encode(store, missing)
@@ -87,7 +87,7 @@ class Preprocess:
 
     def _scanned(self) -> Scan:
         """The songs as they are trained."""
-        return self.prompts.apply(scan(Path(self.songs), self.prompts.needs_captions()))
+        return self.prompts.apply(scan(Path(self.songs), self.prompts.needs_captions()), self.seed)
 
     def _checked_songs(self) -> "tuple[list[Checked], list[Fault]]":
         """Songs that can be used, and the faults of those left out. Raises `Refused` as `on_error` says."""
@@ -168,5 +168,6 @@ class Preprocess:
         self._say_left_out(faults)
         seconds = sum(song.seconds for song in done + new)
         print(f"cache: {self.cache} ({len(new)} songs encoded, {len(done)} there already)")
-        print(f"songs: {len(done + new)} ({seconds:.1f} s)")
+        size = sum((Path(self.cache) / song.file).stat().st_size for song in done + new)
+        print(f"songs: {len(done + new)} ({seconds:.1f} s), {size / 1e6:.1f} MB")
         print(f"next: acetrain train {self.model.arguments()} cache={shlex.quote(self.cache)}")

@@ -68,7 +68,7 @@ class Scan:
     def _scanned(self) -> Found:
         """The songs as their files say it, and all that keeps one from being trained as `prompts` says."""
         found = scan(Path(self.songs), self.prompts.needs_captions())
-        worded = self.prompts.apply(found)
+        worded = self.prompts.apply(found, seed=0)
         names = {song.name for song in worded.songs}
         songs = [replace(song, tag="" if self.prompts.tag else song.tag) for song in found.songs if song.name in names]
         return replace(worded, songs=songs, settings=self.prompts.settings(found.settings))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from acetrain.data.cache import CachedSong
 from acetrain.data.faults import Fault
 from acetrain.data.foreign.listing import Listing
 from acetrain.data.foreign.sample import Form, read_sample
+from acetrain.data.index import CachedSong
 from acetrain.data.store import Store, path_of
 from acetrain.errors import Failed, Refused
 

@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 from acetrain.acestep.model import Model
-from acetrain.data.cache import INDEX, UNKNOWN, Fingerprint
 from acetrain.data.foreign.listing import holds_samples
+from acetrain.data.index import INDEX, UNKNOWN, Fingerprint
 from acetrain.errors import Refused
 
 TEMPLATE = "official trainer"

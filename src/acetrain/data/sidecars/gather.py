@@ -62,6 +62,8 @@ def _lay_over(sample: Sample, sources: dict[str, str], source: str, given: Mappi
     values, faults = prompt.read(given, FIELDS)
     sample.faults += [f"{source}: {fault}" for fault in faults]
     sample.caption_at_fault |= any(fault.startswith("caption:") for fault in faults)
+    if "lyrics" in values:
+        sample.time_lyrics(given, values["lyrics"])
     for key, value in values.items():
         if key in sources and sample.values[key] != value:
             sample.warnings.append(_disagreement(key, source, value, sources[key], sample.values[key]))

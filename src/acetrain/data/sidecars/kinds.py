@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from acetrain.data.sample import OTHER_NAMES, refuse_misspelt, renamed
+from acetrain.data.sample import OTHER_NAMES, TIMED, refuse_misspelt, renamed
 from acetrain.data.sidecars import lrc, side_step
 
 
@@ -20,7 +20,7 @@ def lyrics(text: str) -> dict[str, Any]:
 
 def timed_lyrics(text: str) -> dict[str, Any]:
     """The text is lyrics in LRC form."""
-    return {"lyrics": lrc.plain(text)}
+    return {"lyrics": lrc.plain(text), TIMED: text}
 
 
 def lyrics_or_side_step(text: str) -> dict[str, Any]:

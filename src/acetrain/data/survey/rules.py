@@ -115,7 +115,9 @@ def _tag_replaces(found: Survey, most: float) -> Advice | None:
 
 def _genres(found: Survey, most: float) -> Advice | None:
     ratio = found.settings.genre_ratio
-    what = f"{ratio:g} % of the songs are described by their genre alone; a caption says more (prompts.genre_ratio=0)"
+    what = (
+        f"{ratio:g} % of the visits name the genre in the caption's place; a caption says more (prompts.genre_ratio=0)"
+    )
     return Advice("genre_ratio", what) if ratio > most else None
 
 

@@ -1,0 +1,84 @@
+"""Where in a song the sections of its lyrics are sung, and which of them a window of the song holds.
+
+Sections begin at structure tags, `[Verse]` or `[Chorus]`. Lines with a known time (an `.lrc`'s) place them; between
+such lines, or where there are none, a section takes its share of the song by its lines.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+WORDLESS = 4
+"""Lines that a section without words, an intro or a solo, counts as."""
+_TAG = re.compile(r"\s*\[[^\[\]]+\]\s*")
+
+
+def in_windows(
+    lyrics: str, times: Sequence[float | None], frames: int, window: int, frame_rate: float
+) -> list[tuple[int, str]]:
+    """The lyrics of windows by their first frame: `(start, words)` holds from `start` to the next entry's.
+
+    A window of `window` of the song's `frames` is told of a section if it holds half of it, or if the section fills
+    half of the window. Lyrics with fewer than two sections are told whole. `times` are seconds, one for each line.
+    """
+    sections = split(lyrics)
+    if len(sections) < 2:
+        return [(0, lyrics)]
+    bounds = place(sections, lyrics.split("\n"), times, frames, frame_rate)
+    found: list[tuple[int, str]] = []
+    for start, first, last in held(bounds, frames, window):
+        words = "\n".join(lyrics.split("\n")[sections[first].start : sections[last].stop]).strip()
+        if not found or found[-1][1] != words:
+            found.append((start, words))
+    return found
+
+
+def split(lyrics: str) -> list[range]:
+    """The lines of each section; tags that follow each other line by line begin one together."""
+    lines = lyrics.split("\n")
+    tags = [bool(_TAG.fullmatch(line)) for line in lines]
+    starts = [number for number, tag in enumerate(tags) if tag and not (number and tags[number - 1])]
+    if starts and any(line.strip() for line in lines[: starts[0]]):
+        starts.insert(0, 0)
+    return [range(start, stop) for start, stop in pairwise([*starts, len(lines)])]
+
+
+def place(
+    sections: Sequence[range], lines: Sequence[str], times: Sequence[float | None], frames: int, frame_rate: float
+) -> list[int]:
+    """The frames at which sections begin, and the song's end; times that do not ascend within it are left aside."""
+    sung = [sum(bool(lines[line].strip()) and not _TAG.fullmatch(lines[line]) for line in part) for part in sections]
+    passed = [0, *accumulate(count or WORDLESS for count in sung)]
+    anchors = [(0, 0.0)]
+    for number, part in enumerate(sections[1:], start=1):
+        known = next((time for line in part if (time := times[line] if line < len(times) else None) is not None), None)
+        if known is not None and anchors[-1][1] < known * frame_rate < frames:
+            anchors.append((number, known * frame_rate))
+    anchors.append((len(sections), float(frames)))
+    bounds = [0]
+    for (first, begin), (last, end) in pairwise(anchors):
+        rate = (end - begin) / (passed[last] - passed[first])
+        bounds += [round(begin + rate * (passed[number] - passed[first])) for number in range(first + 1, last + 1)]
+    return bounds
+
+
+def held(bounds: Sequence[int], frames: int, window: int) -> list[tuple[int, int, int]]:
+    """From which first frame on a window holds which sections: `(start, first section, last section)`, ascending.
+
+    Sections fill the song from bound to bound. One of them always fills half of the window or lies within it, so no
+    window is without.
+    """
+    entered: list[int] = []
+    left: list[int] = []
+    for begin, end in pairwise(bounds):
+        least = min(end - begin, window) / 2
+        entered.append(math.ceil(begin + least - window))
+        left.append(math.floor(end - least) + 1)
+    found = []
+    for start in sorted({0, *entered, *left}):
+        if not 0 <= start <= frames - window:
+            continue
+        inside = [number for number in range(len(entered)) if entered[number] <= start < left[number]]
+        found.append((start, inside[0], inside[-1]))
+    return found
