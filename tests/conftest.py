@@ -1,5 +1,6 @@
 """What tests share. Array shapes are checked here and nowhere else: annotations cost nothing outside the tests."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from jaxtyping import install_import_hook
 from tones import write_tone
 
 install_import_hook("acetrain", "typechecks.typed")
+gc.set_threshold(100_000, 50, 1000)  # looking through all that torch has made, again and again, is a tenth of the time
 
 from acetrain.acestep.model import Tiny  # noqa: E402
 from acetrain.training.precision import Format, Precision  # noqa: E402

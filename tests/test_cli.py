@@ -97,7 +97,9 @@ def test_help_and_explain_import_nothing_heavy(there):
     assert contents(there) == []
 
 
-@pytest.mark.parametrize("what", [*GROUPS, "train"])
+@pytest.mark.parametrize(
+    "what", ["loss", "train", *(pytest.param(group, marks=pytest.mark.slow) for group in GROUPS if group != "loss")]
+)
 def test_explain_prints_every_group_and_a_job(what, capsys):
     assert main(["explain", what]) == 0
     printed = capsys.readouterr().out
@@ -212,6 +214,15 @@ def test_debug_adds_the_trace(there, monkeypatch, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.fixture
+def interruptible():
+    """As in a terminal: what runs in the background of a shell starts with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_ends_a_job_with_its_code(there, monkeypatch, number):
     monkeypatch.setattr(Synthesize, "run", lambda self: os.kill(os.getpid(), number))
@@ -220,6 +231,7 @@ def test_a_signal_ends_a_job_with_its_code(there, monkeypatch, number):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_job_whose_library_exits_otherwise(there, monkeypatch):
     def run(self: Synthesize) -> None:
         try:

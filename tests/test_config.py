@@ -11,7 +11,6 @@ from acetrain.adapters.lora import Init, LoRA
 from acetrain.command.grid import expand
 from acetrain.composition.docs import field_docs, summary
 from acetrain.composition.job import Composer
-from acetrain.composition.layers import layered
 from acetrain.composition.overrides import Given, Grammatical, Typed, literal, parsed, quoted, read, values
 from acetrain.composition.sources import PACKAGED, Sources
 from acetrain.composition.types import hints, named, rule
@@ -57,18 +56,6 @@ def files(folder: str) -> list[Path]:
 def write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
-
-
-def test_every_file_of_conf_composes():
-    sources = Sources.of(ROOT)
-    seen = [composed(job).job for job in JOBS]
-    for group in GROUPS:
-        for option in sources.options(group):
-            config, _ = layered(sources, f"{group}/{option}", [])
-            assert OmegaConf.get_type(config, group) in GROUPS[group].values()
-            assert not OmegaConf.missing_keys(config), f"{group}/{option} leaves a key without a value"
-            seen.append(f"{group}/{option}")
-    assert len(seen) == len(files("conf"))
 
 
 @pytest.mark.parametrize("file", files("experiments"), ids=lambda file: file.stem)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from fabricate import ACESTEP
-from test_laws import SOURCES, options
+from test_laws import SOURCES, option, options
 
 from acetrain.command.describe import anything
 from acetrain.command.histogram import INDENT, ROWS, Screen, bars, plot
@@ -38,12 +38,15 @@ def test_a_plot_shows_where_the_density_lies() -> None:
 @pytest.mark.parametrize("screen", [ASCII, BLOCKS, Screen(60, blocks=True), Screen(300, blocks=False)])
 @pytest.mark.parametrize("name", options("timesteps"))
 def test_every_density_is_shown_within_the_screen(name: str, screen: Screen) -> None:
-    plain, page = (anything(f"timesteps={name}", SOURCES, shown) for shown in (None, screen))
-    assert page.startswith(plain)
-    lines = page[len(plain) :].strip("\n").splitlines()
+    lines = list(plot(option("timesteps", name), screen))
     assert len(lines) == ROWS + 3 and all(len(line) <= screen.columns for line in lines)
-    assert page[len(plain) :].isascii() != screen.blocks
+    assert "".join(lines).isascii() != screen.blocks
     assert screen.ramp[-1] in lines[0] or torch.tensor([line.count("█") for line in lines]).sum() > 0
+
+
+def test_a_page_on_a_density_ends_in_its_plot() -> None:
+    plain, page = (anything("timesteps=beta", SOURCES, shown) for shown in (None, ASCII))
+    assert page == "\n".join([plain, *plot(option("timesteps", "beta"), ASCII)])
 
 
 def test_an_option_that_leaves_a_value_open_has_no_plot(tmp_path: Path) -> None:

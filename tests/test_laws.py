@@ -1,5 +1,7 @@
 """Every option on disk against the laws of its group: an option is tested the day its file appears."""
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,11 @@ ELSEWHERE = {"model", "data", "trainer", "logger"}
 
 def option(group: str, name: str) -> Any:
     """The live option, as a command line would choose it."""
+    return copy.deepcopy(_composed(group, name))
+
+
+@functools.cache
+def _composed(group: str, name: str) -> Any:
     return getattr(Composer("train", SOURCES).compose([read(f"{group}={name}"), read("cache=x")]).build(), group)
 
 
@@ -44,7 +51,12 @@ def options(group: str) -> list[str]:
     return sorted(SOURCES.options(group))
 
 
-CASES = [(group, name, law) for group in LAWS for name in options(group) for law in LAWS[group]]
+CASES = [
+    pytest.param(group, name, law, marks=pytest.mark.slow if law is laws.is_what_songs_draw else ())
+    for group in LAWS
+    for name in options(group)
+    for law in LAWS[group]
+]
 
 
 @pytest.mark.parametrize(("group", "name", "law"), CASES, ids=lambda value: getattr(value, "__name__", value))

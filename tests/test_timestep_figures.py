@@ -19,6 +19,7 @@ def curves():
     return figures.curves()
 
 
+@pytest.mark.slow
 def test_every_density_is_one_and_is_its_closed_form(curves):
     for name, (t, f) in curves["densities"].items():
         if name != "discrete":
@@ -30,13 +31,18 @@ def test_every_density_is_one_and_is_its_closed_form(curves):
     assert min(t) >= 0.2 and max(t) <= 0.7 and max(f) > max(curves["densities"]["acestep"][1])
 
 
-def test_the_page_has_every_option_and_the_table(curves):
-    assert set(figures.ORDER) == set(options("timesteps")) and set(curves["weightings"]) == set(options("weighting"))
+def test_the_page_has_every_option():
     for group in ("timesteps", "loss", "weighting"):
         assert all(f"| `{name}` |" in PAGE for name in options(group))
+
+
+@pytest.mark.slow
+def test_the_figures_have_every_option_and_the_page_their_table(curves):
+    assert set(figures.ORDER) == set(options("timesteps")) and set(curves["weightings"]) == set(options("weighting"))
     assert "\n".join(figures.table()) in PAGE
 
 
+@pytest.mark.slow
 def test_the_committed_figures_show_the_present_curves(tmp_path):
     for drawn in figures.write(tmp_path):
         committed = figures.HERE / drawn.name

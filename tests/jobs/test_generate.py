@@ -154,7 +154,9 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "name", [name if name == "cover" else pytest.param(name, marks=pytest.mark.slow) for name in TASKS]
+)
 def test_a_task_gives_what_upstreams_pipeline_gives(job: Generate, pipeline, tmp_path: Path, name: str) -> None:
     source = tmp_path / "source.wav"
     write_tone(source, 1.2, 22050, 1, None)

@@ -13,6 +13,8 @@ from acetrain.composition.job import Composer
 from acetrain.composition.overrides import read
 from acetrain.training import advice
 
+COMPOSER = Composer("train", SOURCES)
+
 
 @pytest.fixture(scope="module")
 def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -20,7 +22,7 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def composed(songs: Path, *overrides: str) -> Any:
-    return Composer("train", SOURCES).compose([read(text) for text in (f"cache={songs}", *overrides)]).build()
+    return COMPOSER.compose([read(text) for text in (f"cache={songs}", *overrides)]).build()
 
 
 CASES = [

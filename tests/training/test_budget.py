@@ -162,6 +162,7 @@ def keep_ten(folder: str, process: int) -> None:
         Remembered(folder).keep({"process": process, "index": index}, 1 + process)
 
 
+@pytest.mark.slow
 def test_processes_that_remember_at_once_lose_nothing(tmp_path: Path) -> None:
     processes = [FORKS.Process(target=keep_ten, args=(str(tmp_path), number)) for number in range(4)]
     for process in processes:
@@ -185,6 +186,7 @@ def one_of_two(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_agree_on_what_the_smallest_card_holds(tmp_path: Path) -> None:
     processes = [FORKS.Process(target=one_of_two, args=(rank, tmp_path)) for rank in range(2)]
     for process in processes:

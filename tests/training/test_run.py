@@ -115,7 +115,7 @@ def test_too_many_bad_steps_end_the_run_with_its_last_checkpoint(tmp_path: Path)
     assert list(run.glob("step-*.ckpt"))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 def test_recomputing_activations_changes_nothing(songs: Path, tmp_path: Path, precision: str) -> None:
     for name, recompute in (("with", "true"), ("without", "false")):
         arguments = [f"precision={precision}", f"trainer.gradient_checkpointing={recompute}", "max_steps=3"]
@@ -138,7 +138,7 @@ def test_songs_encoded_with_another_template_are_refused(tmp_path: Path) -> None
     assert done.returncode == 2 and "prompt template" in done.stderr and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_song_that_cannot_be_read_ends_the_run_by_name(tmp_path: Path, workers: int) -> None:
     songs = cache(tmp_path / "cache", songs=4, loudness={1: float("nan")})
     done = train(songs, tmp_path / "run", "max_steps=20", f"data.workers={workers}", timeout=120)

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -47,8 +48,9 @@ def overview(sources: Sources) -> str:
 def group_page(group: str, sources: Sources, screen: Screen | None = None) -> str:
     """A group's options side by side, then each with its keys."""
     options = sources.options(group)
-    values = {option: " ".join(_set(layered(sources, f"{group}/{option}", [])[0][group])) or "-" for option in options}
-    pages = [option_page(group, option, sources, screen) for option in options]
+    nodes = {option: option_node(group, option, sources) for option in options}
+    values = {option: " ".join(_set(node)) or "-" for option, node in nodes.items()}
+    pages = [_page(group, option, options[option], node, screen) for option, node in nodes.items()]
     return "\n\n".join(["\n".join([f"options of {group}", *table(values)]), *pages])
 
 
@@ -64,17 +66,29 @@ def option_page(group: str, option: str, sources: Sources, screen: Screen | None
     options = sources.options(group)
     if option not in options:
         raise Refused(f"{group}: there is no option {option!r}; {nearest(option, options)}")
-    config, _ = layered(sources, f"{group}/{option}", [])
-    node = config[group]
-    schema = OmegaConf.get_type(node)
-    assert isinstance(schema, type)
-    lines = [f"{group}={option}: {summary(schema)}", f"  {options[option]}"]
-    lines += _keys(node, f"{group}.")
+    return _page(group, option, options[option], option_node(group, option, sources), screen)
+
+
+def option_node(group: str, option: str, sources: Sources) -> DictConfig:
+    """The typed keys of an option as its file leaves them."""
+    return layered(sources, f"{group}/{option}", [])[0][group]
+
+
+def _page(group: str, option: str, file: Path, node: DictConfig, screen: Screen | None) -> str:
+    schema = schema_of(node)
+    lines = [f"{group}={option}: {summary(schema)}", f"  {file}", *_keys(node, f"{group}.")]
     if screen and issubclass(schema, Timesteps) and not any(_is_open(node, str(key)) for key in node):
         density = OmegaConf.to_object(node)
         assert isinstance(density, Timesteps)
         lines += plot(density, screen)
     return "\n".join(lines)
+
+
+def schema_of(node: DictConfig) -> type:
+    """The dataclass whose keys the node has."""
+    schema = OmegaConf.get_type(node)
+    assert isinstance(schema, type)
+    return schema
 
 
 def _is_open(node: DictConfig, key: str) -> bool:
@@ -96,9 +110,7 @@ def job_page(composed: Composed, sources: Sources) -> str:
         lines += ["", "files that change any key", *table(recipes)]
     for group, option in composed.choices.items():
         node = composed.config[group]
-        choice = OmegaConf.get_type(node)
-        assert isinstance(choice, type)
-        lines += ["", f"{group}={option}: {summary(choice)}", *_keys(node, f"{group}.")]
+        lines += ["", f"{group}={option}: {summary(schema_of(node))}", *_keys(node, f"{group}.")]
     return "\n".join(lines)
 
 
@@ -110,8 +122,7 @@ def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
 
 def keys(node: DictConfig) -> Iterator[tuple[str, str, str, str]]:
     """Name, type, value and meaning of each key that is no group; the value is empty where it must be given."""
-    owner = OmegaConf.get_type(node)
-    assert isinstance(owner, type)
+    owner = schema_of(node)
     docs = field_docs(owner)
     for name, hint in hints(owner).items():
         if name not in GROUPS:

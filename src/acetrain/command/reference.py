@@ -2,12 +2,11 @@
 
 import inspect
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from acetrain.command.describe import keys
+from acetrain.command.describe import keys, option_node, schema_of
 from acetrain.composition.docs import summary
 from acetrain.composition.job import Composer
-from acetrain.composition.layers import layered
 from acetrain.composition.sources import PACKAGED, Sources
 from acetrain.composition.types import hints
 from acetrain.schemas import GROUPS, JOBS
@@ -33,16 +32,12 @@ def _job(job: str, sources: Sources) -> str:
 
 def _group(group: str, sources: Sources) -> str:
     options = sources.options(group)
-    nodes = {option: layered(sources, f"{group}/{option}", [])[0][group] for option in options}
-    rows = [f"| [`{option}`](#{group}{option}) | {_cell(summary(_schema(node)))} |\n" for option, node in nodes.items()]
-    pages = [f"#### {group}={option}\n\n{_said(_schema(node))}\n\n{_table(node)}" for option, node in nodes.items()]
+    nodes = {option: option_node(group, option, sources) for option in options}
+    rows = [
+        f"| [`{option}`](#{group}{option}) | {_cell(summary(schema_of(node)))} |\n" for option, node in nodes.items()
+    ]
+    pages = [f"#### {group}={option}\n\n{_said(schema_of(node))}\n\n{_table(node)}" for option, node in nodes.items()]
     return "\n".join([f"### {group}\n\n| option | what it is |\n| --- | --- |\n{''.join(rows)}", *pages])
-
-
-def _schema(node: DictConfig) -> type:
-    schema = OmegaConf.get_type(node)
-    assert isinstance(schema, type)
-    return schema
 
 
 def _said(owner: type) -> str:
