@@ -14,6 +14,7 @@ from acetrain.acestep.model import Model, Tiny
 from acetrain.acestep.names import linear_layers, official
 from acetrain.acestep.weights import hash_weights, stamps
 from acetrain.adapters.lora import Init, LoRA
+from acetrain.adapters.regime import Regime
 from acetrain.adapters.targets import Targets
 from acetrain.data.cache import CachedSong, Fingerprint
 from acetrain.data.store import Store, path_of
@@ -83,11 +84,12 @@ def module(
     loss: Loss = MSE,
     weighting: Weighting = UNWEIGHTED,
     ema: EmaOption = NO_EMA,
+    regime: Regime | None = None,
 ) -> FlowMatching:
     """A training module over `loaded`."""
     adamw = AdamW(1e-3, 0.01, {}, {}, beta1=0.9, beta2=0.999, eps=1e-8)
     recipe = Recipe(ACESTEP, loss, weighting, adamw, Constant(0, 0.0), ema, condition_dropout, 1.0, 3, 0)
-    return FlowMatching(loaded, recipe, total_steps).train()
+    return FlowMatching(loaded, recipe, total_steps, regime).train()
 
 
 def cache(

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from acetrain.acestep.load import Base, text_to_music_context
-from acetrain.acestep.names import linear_layers
+from acetrain.acestep.names import diffusers, linear_layers
 from acetrain.adapters.adapter import Adapter
-from acetrain.adapters.files import peft
-from acetrain.adapters.injection import adapter_layers, adapter_state, load_adapter_state, trainable
+from acetrain.adapters.files import saved
+from acetrain.adapters.injection import adapter_state, load_adapter_state, trainable
+from acetrain.adapters.merging import merge
+from acetrain.adapters.summary import trained_modules
 from acetrain.adapters.targets import Targets
 from acetrain.data.batch import collate
 from acetrain.flow.loss import Loss
@@ -32,6 +34,8 @@ from acetrain.training.schedule import CosineRestarts, Horizon, Schedule
 
 LAYERS = linear_layers(MODEL.config("transformer"))
 SONGS = [song(frames, 20, seed=frames) for frames in (61, 90)]
+STEPS = 4
+"""Of a run."""
 BATCH = collate(SONGS, [(0, 0, f"{index}.wav", 0) for index in range(2)], 0.5)
 
 
@@ -52,14 +56,17 @@ def begun(
     adapter.attach(loaded.dit, targets.select(LAYERS), seed=0)
     weights = trainable(loaded.dit)
     descent = torch.optim.AdamW(weights.values(), lr=1e-2) if optimizer is None else optimizer.build(weights)
-    return loaded, module(loaded), descent
+    return loaded, module(loaded, regime=adapter.regime(loaded.dit, STEPS, [])), descent
 
 
 def advance(training: FlowMatching, descent: Optimizer, step: int) -> None:
     """One optimizer step on two songs."""
     batch = collate(SONGS, [(0, step, f"{index}.wav", 0) for index in range(2)], 0.5)
-    training.song_losses(batch, draw(batch, training.recipe.timesteps, 0.0)).mean().backward()
+    loss = training.song_losses(batch, draw(batch, training.recipe.timesteps, 0.0)).mean()
+    penalty = training.regime.penalty()
+    (loss if penalty is None else loss + penalty).backward()
     descent.step()
+    training.regime.stepped(step + 1, finite=True)
     descent.zero_grad()
 
 
@@ -84,19 +91,22 @@ def training_changes_the_adapter_and_no_base_weight(adapter: Adapter, targets: T
     loaded = trained(adapter, targets)
     before = dict(base().dit.named_parameters())
     after = {name.replace(".base_layer", ""): weight for name, weight in loaded.dit.named_parameters()}
-    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    frozen = before.keys() - trainable(loaded.dit).keys()
+    assert frozen and all(torch.equal(after[name], before[name]) for name in frozen)
     assert not torch.equal(output(loaded), output(base()))
 
 
 def exactly_the_selected_modules_are_adapted(adapter: Adapter, targets: Targets) -> None:
-    assert set(adapter_layers(trained(adapter, targets, steps=0).dit)) == set(targets.select(LAYERS))
+    found = {diffusers(one.module) for one in trained_modules(trained(adapter, targets, steps=0).dit)}
+    assert found == set(targets.select(LAYERS))
 
 
 def saved_and_loaded_is_the_same(adapter: Adapter, targets: Targets, folder) -> None:
     ours = trained(adapter, targets)
-    peft.save(ours.dit, folder, "tiny", {})
+    adapter.save(ours.dit, folder, "tiny", {})
+    ours.dit.requires_grad_(False)  # torch chooses kernels by it
     loaded = base()
-    peft.load(loaded.dit, [(folder, 1.0)])
+    saved.load(loaded.dit, [(folder, 1.0)])
     loaded.dit.eval()
     assert torch.equal(output(loaded), output(ours))
 
@@ -104,11 +114,12 @@ def saved_and_loaded_is_the_same(adapter: Adapter, targets: Targets, folder) -> 
 def goes_on_to_the_bit(adapter: Adapter, targets: Targets) -> None:
     def run(stop: int) -> dict[str, Tensor]:
         loaded, training, descent = begun(adapter, targets)
-        for step in range(4):
+        for step in range(STEPS):
             if step == stop:
-                weights, state = adapter_state(loaded.dit), descent.state_dict()
+                weights, kept, state = adapter_state(loaded.dit), training.regime.state(), descent.state_dict()
                 loaded, training, descent = begun(adapter, targets)
                 load_adapter_state(loaded.dit, weights)
+                training.regime.load(kept)
                 descent.load_state_dict(state)
             advance(training, descent, step)
         return adapter_state(loaded.dit)
@@ -120,8 +131,7 @@ def goes_on_to_the_bit(adapter: Adapter, targets: Targets) -> None:
 def merged_is_the_same(adapter: Adapter, targets: Targets) -> None:
     loaded = trained(adapter, targets)
     before = output(loaded)
-    for layer in adapter_layers(loaded.dit).values():
-        layer.merge()
+    merge(loaded.dit)
     error = (output(loaded) - before).abs().max() / before.abs().max()
     assert error < 1e-5
 

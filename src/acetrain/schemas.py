@@ -4,10 +4,13 @@ from collections.abc import Mapping
 
 from acetrain.acestep.model import Released, Tiny
 from acetrain.acestep.tasks import Complete, Cover, Extract, Lego, Repaint, Text2music
+from acetrain.adapters.adalora import AdaLoRA
+from acetrain.adapters.full import Full
 from acetrain.adapters.lora import DoRA, LoRA, RsLoRA
 from acetrain.adapters.products import LoHa, LoKr
 from acetrain.adapters.rotations import BOFT, OFT
 from acetrain.adapters.targets import Blocks, Targets
+from acetrain.adapters.through_lycoris import LoConDora, LoHaLycoris, LoKrLycoris
 from acetrain.adapters.vectors import IA3, VeRA
 from acetrain.data.option import Data
 from acetrain.data.prompts import Prompts
@@ -84,6 +87,11 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
         "boft": BOFT,
         "vera": VeRA,
         "ia3": IA3,
+        "adalora": AdaLoRA,
+        "lokr_lycoris": LoKrLycoris,
+        "loha_lycoris": LoHaLycoris,
+        "locon_dora": LoConDora,
+        "full": Full,
     },
     "targets": {"patterns": Targets, "blocks": Blocks},
     "optimizer": {

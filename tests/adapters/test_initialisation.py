@@ -11,7 +11,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from acetrain.acestep.names import linear_layers
-from acetrain.adapters.files import peft
+from acetrain.adapters.files import peft, saved
 from acetrain.adapters.initialisation import orthogonal
 from acetrain.adapters.injection import NAME, adapter_layers, adapter_state, load_adapter_state, trainable
 from acetrain.adapters.lora import DoRA, Init, LoRA, RsLoRA
@@ -46,7 +46,7 @@ def test_attaching_changes_nothing_and_the_saved_adapter_fits_the_untouched_base
     assert (ours - before).abs().max() > 1e-3 * before.abs().max()
     peft.save(trained.dit, tmp_path, "tiny", {})
     again = base()
-    peft.load(again.dit, [(tmp_path, 1.0)])
+    saved.load(again.dit, [(tmp_path, 1.0)])
     assert (laws.output(again) - ours).abs().max() / ours.abs().max() < 1e-5
     strengths = {name: layer.scaling[NAME] for name, layer in adapter_layers(trained.dit).items()}
     loaded_at = {name: layer.scaling[NAME] for name, layer in adapter_layers(again.dit).items()}

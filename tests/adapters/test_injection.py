@@ -11,7 +11,7 @@ from torch import nn
 
 from acetrain.acestep.load import Base, text_to_music_context
 from acetrain.acestep.names import linear_layers, official
-from acetrain.adapters.files import peft
+from acetrain.adapters.files import peft, saved
 from acetrain.adapters.injection import adapter_layers, adapter_state, load_adapter_state, trainable
 from acetrain.adapters.lora import Init, LoRA
 from acetrain.adapters.targets import Targets
@@ -62,7 +62,7 @@ def test_a_saved_adapter_loads_at_the_trained_strength_times_scale(tmp_path: Pat
     peft.save(trained.dit, tmp_path / "adapter", "tiny", {"step": "7"})
     loaded = base()
     plain = output(loaded)
-    peft.load(loaded.dit, [(tmp_path / "adapter", scale)])
+    saved.load(loaded.dit, [(tmp_path / "adapter", scale)])
     if scale == 1.0:
         assert torch.equal(output(loaded), output(trained))
     else:
@@ -118,4 +118,4 @@ def test_broken_adapters_are_refused(tmp_path: Path, fault, message: str) -> Non
     peft.save(attached(rank=3).dit, folder, "tiny", {})
     fault(folder)
     with pytest.raises(Refused, match=message):
-        peft.load(base().dit, [(folder, 1.0)])
+        saved.load(base().dit, [(folder, 1.0)])

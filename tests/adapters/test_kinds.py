@@ -15,11 +15,12 @@ from acetrain.acestep.load import Base
 from acetrain.acestep.model import Tiny
 from acetrain.acestep.names import linear_layers, official
 from acetrain.adapters.adapter import Adapter
-from acetrain.adapters.files import peft
+from acetrain.adapters.files import peft, saved
 from acetrain.adapters.injection import NAME, adapter_layers, adapter_state, trainable
 from acetrain.adapters.lora import DoRA, Init, LoRA, RsLoRA
 from acetrain.adapters.products import LoHa, LoKr
 from acetrain.adapters.rotations import BOFT, OFT
+from acetrain.adapters.through_peft import ThroughPeft
 from acetrain.adapters.vectors import IA3, VeRA
 from acetrain.errors import Refused
 
@@ -31,7 +32,7 @@ NAMES = [
     "time_embed.linear_1",
     "condition_embedder",
 ]
-KINDS: dict[str, Adapter] = {
+KINDS: dict[str, ThroughPeft] = {
     "lora": LoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from=""),
     "rslora": RsLoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from=""),
     "dora": DoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from=""),
@@ -185,7 +186,7 @@ def test_a_scale_multiplies_what_is_added_to_the_weight(kind: str, scale: float,
     ours, weights = attached(kind), dict(base().dit.named_parameters())
     peft.save(ours.dit, tmp_path, "tiny", {})
     loaded = base()
-    peft.load(loaded.dit, [(tmp_path, scale)])
+    saved.load(loaded.dit, [(tmp_path, scale)])
     for name, layer in adapter_layers(loaded.dit).items():
         w, inputs = weights[f"{name}.weight"].data, LAYERS[name][1]
         whole = effective(adapter_layers(ours.dit)[name], inputs)
@@ -197,7 +198,7 @@ def test_updates_of_several_add_up(kind: str, tmp_path: Path) -> None:
     ours, weights = attached(kind), dict(base().dit.named_parameters())
     peft.save(ours.dit, tmp_path, "tiny", {})
     loaded = base()
-    peft.load(loaded.dit, [(tmp_path, 0.5), (tmp_path, 2.0)])
+    saved.load(loaded.dit, [(tmp_path, 0.5), (tmp_path, 2.0)])
     for name, layer in adapter_layers(loaded.dit).items():
         w, inputs = weights[f"{name}.weight"].data, LAYERS[name][1]
         whole = effective(adapter_layers(ours.dit)[name], inputs)
@@ -219,7 +220,7 @@ def test_what_cannot_be_attached_so_is_refused(kinds: list[str], scale: float, m
     for kind in kinds:
         peft.save(attached(kind).dit, tmp_path / kind, "tiny", {})
     with pytest.raises(Refused, match=message):
-        peft.check([(tmp_path / kind, scale) for kind in kinds])
+        saved.check([(tmp_path / kind, scale) for kind in kinds])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dora"])

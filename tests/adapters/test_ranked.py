@@ -11,7 +11,7 @@ from peft import PeftModel
 from test_kinds import effective
 
 from acetrain.acestep.names import linear_layers, official
-from acetrain.adapters.files import peft
+from acetrain.adapters.files import peft, saved
 from acetrain.adapters.injection import NAME, adapter_layers, trainable
 from acetrain.adapters.lora import Init, LoRA, RsLoRA
 from acetrain.adapters.products import LoHa, LoKr
@@ -61,7 +61,7 @@ def test_the_file_says_so_in_official_names(kind: type[Ranked], more: dict[str, 
     assert ranks == {official(NAMES[0]): 2, official(NAMES[2]): 2, official(NAMES[3]): 8}
     theirs = PeftModel.from_pretrained(official_module(), str(tmp_path)).base_model.model
     again = base().dit
-    peft.load(again, [(tmp_path, 1.0)])
+    saved.load(again, [(tmp_path, 1.0)])
     for name, layer in adapter_layers(ours).items():
         expected = effective(layer, LAYERS[name][1])
         assert torch.equal(effective(adapter_layers(again)[name], LAYERS[name][1]), expected)

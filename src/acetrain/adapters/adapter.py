@@ -1,15 +1,18 @@
-"""What a run trains: small modules attached to linear layers of a frozen DiT."""
+"""What a run trains: small modules attached to linear layers of a frozen DiT, or the layers themselves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
-from acetrain.adapters.files.fit import check_fit, digest, located
+from acetrain.adapters.files.fit import digest
+from acetrain.adapters.regime import Regime
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
     from torch import nn
+
+    from acetrain.data.batch import Batch
+    from acetrain.data.cache import CachedSong
 
 Shapes = Mapping[str, tuple[int, int]]
 """Linear layers: diffusers name -> (outputs, inputs)."""
@@ -19,40 +22,50 @@ Shapes = Mapping[str, tuple[int, int]]
 class Adapter:
     """An adapter type and its size."""
 
-    peft_type: ClassVar[str]
-    """PEFT's name of the type."""
-
     start_from: str = field(kw_only=True)
-    """Adapter to go on from, a PEFT folder or its safetensors, of the same type, size and targets; empty to begin
-    anew."""
+    """Adapter to go on from, the folder a run wrote or the safetensors in it, of the same type, size and targets; empty
+    to begin anew."""
 
     def check(self, layers: Shapes) -> None:
         """Raise Refused where the adapter, or the one to start from, does not go with the selected `layers`."""
         if self.start_from:
-            check_fit(Path(self.start_from), self.peft_type, list(layers), self.settings(list(layers)))
+            self.check_start(Path(self.start_from), layers)
+
+    def check_songs(self, songs: "Sequence[CachedSong]") -> None:
+        """Raise Refused where the adapter cannot take its first weights from the songs to train on."""
 
     def content(self) -> dict[str, str]:
         """Fields that name a file -> the digest of what it holds."""
         return {"start_from": digest(Path(self.start_from))} if self.start_from else {}
 
-    def settings(self, names: Sequence[str]) -> dict[str, Any]:
-        """PEFT's settings of this adapter on the modules `names`, without the modules."""
-        raise NotImplementedError
-
-    def peft(self, names: Sequence[str]) -> "PeftConfig":
-        """The PEFT configuration of this adapter on the modules `names`."""
-        from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-        from peft.utils.peft_types import PeftType
-
-        kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(self.peft_type)]
-        settings: dict[str, Any] = {"target_modules": list(names), **self.settings(names)}
-        return kind(**settings)
+    @property
+    def reads_base(self) -> str:
+        """What in this adapter works on the base's weights themselves, so that they must be dense; empty for none."""
+        return ""
 
     def attach(self, dit: "nn.Module", names: Sequence[str], seed: int) -> None:
         """Attach the adapter to exactly the modules `names`; only its weights, in fp32, require gradients."""
-        from acetrain.adapters.files.peft import fill
-        from acetrain.adapters.injection import NAME, inject
-
-        inject(dit, self.peft(names), names, seed)
+        self.inject(dit, names, seed)
         if self.start_from:
-            fill(dit, located(Path(self.start_from)), NAME)
+            self.fill(dit, Path(self.start_from))
+
+    def regime(self, dit: "nn.Module", total_steps: int, songs: "Sequence[Batch]") -> Regime:
+        """What the attached adapter does in a run of `total_steps` beside following its gradient; `songs`, each alone,
+        are what it may look at before the first step."""
+        return Regime()
+
+    def check_start(self, path: Path, layers: Shapes) -> None:
+        """Raise Refused, naming what differs, unless a run on `layers` can go on from the adapter at `path`."""
+        raise NotImplementedError
+
+    def inject(self, dit: "nn.Module", names: Sequence[str], seed: int) -> None:
+        """Attach the adapter with the first weights of its type."""
+        raise NotImplementedError
+
+    def fill(self, dit: "nn.Module", path: Path) -> None:
+        """Give the attached adapter the weights at `path`."""
+        raise NotImplementedError
+
+    def save(self, dit: "nn.Module", folder: Path, base: str, metadata: Mapping[str, str]) -> None:
+        """Write the attached adapter, with `metadata` in the header of its weights; `base` names the model."""
+        raise NotImplementedError

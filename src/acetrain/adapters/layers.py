@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig
+from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.boft import layer as boft
 from peft.tuners.ia3.layer import IA3Layer
 from peft.tuners.loha.layer import LoHaLayer
@@ -64,6 +65,11 @@ def _(layer: LoraLayer, called: str, config: PeftConfig) -> None:
     layer.reset_lora_parameters(called, True)
     if called in layer.lora_magnitude_vector:
         measure_magnitude(layer, called)
+
+
+@redraw.register
+def _(layer: AdaLoraLayer, called: str, config: PeftConfig) -> None:
+    layer.reset_lora_parameters(called)
 
 
 @redraw.register(LoHaLayer)

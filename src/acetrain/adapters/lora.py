@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from acetrain.acestep.names import official
 from acetrain.adapters.adapter import Shapes
 from acetrain.adapters.ranked import Ranked
+from acetrain.adapters.through_peft import ThroughPeft
 from acetrain.errors import Refused, require
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ FROM_BASE = (Init.olora, Init.pissa)
 
 
 @dataclass
-class LoRA(Ranked):
+class LoRA(Ranked, ThroughPeft):
     """Low-rank adaptation: W + alpha/rank * B A (Hu et al. 2021)."""
 
     peft_type: ClassVar[str] = "LORA"

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from acetrain.adapters.ranked import Ranked
+from acetrain.adapters.through_peft import ThroughPeft
 from acetrain.errors import require
 
 
 @dataclass
-class LoHa(Ranked):
+class LoHa(Ranked, ThroughPeft):
     """Low-rank Hadamard product: W + alpha/rank * (B1 A1) ∘ (B2 A2), of rank up to rank² (Hyeon-Woo et al. 2021)."""
 
     peft_type: ClassVar[str] = "LOHA"

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from acetrain.acestep.names import official
-from acetrain.adapters.adapter import Adapter, Shapes
+from acetrain.adapters.adapter import Shapes
+from acetrain.adapters.through_peft import ThroughPeft
 from acetrain.errors import Refused, require
 
 
 @dataclass
-class OFT(Adapter):
+class OFT(ThroughPeft):
     """Orthogonal finetuning: W R, R of orthogonal blocks (Qiu et al. 2023, by the Cayley-Neumann series of 2025)."""
 
     peft_type: ClassVar[str] = "OFT"
@@ -48,7 +49,7 @@ class OFT(Adapter):
 
 
 @dataclass
-class BOFT(Adapter):
+class BOFT(ThroughPeft):
     """Butterfly orthogonal finetuning: s W R1 ... Rm, inputs permuted between the factors (Liu et al. 2023)."""
 
     peft_type: ClassVar[str] = "BOFT"

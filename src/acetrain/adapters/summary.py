@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.lycoris_utils import LycorisLayer
 from peft.tuners.vera.layer import VeraLayer
 from torch import nn
 
 from acetrain.acestep.names import official
-from acetrain.adapters.injection import NAME, START, adapter_layers
+from acetrain.adapters.injection import NAME, START, adapter_layers, trainable
+from acetrain.adapters.lycoris_layers import CHILD, Attached, lycoris_layers
 from acetrain.adapters.targets import block_of
 from acetrain.atomic import write_text
 
@@ -22,7 +24,7 @@ FILE = "modules.csv"
 
 @dataclass(frozen=True)
 class Trained:
-    """A module with an adapter."""
+    """A module with an adapter, or that trains itself."""
 
     module: str
     """Official name."""
@@ -43,15 +45,31 @@ class Trained:
 
 def trained_modules(dit: nn.Module) -> list[Trained]:
     """The modules that train, in the model's order."""
-    return [_trained(official(name), layer) for name, layer in adapter_layers(dit).items()]
+    attached = adapter_layers(dit) | lycoris_layers(dit)
+    if attached:
+        return [_adapted(name, dit.get_submodule(name), adapter) for name, adapter in attached.items()]
+    own: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in trainable(dit).items():
+        own.setdefault(name.removesuffix(".weight").removesuffix(".bias"), []).append(parameter)
+    return [_own(official(name), parameters) for name, parameters in own.items()]
 
 
-def _trained(name: str, layer: Any) -> Trained:
+def _adapted(name: str, layer: Any, adapter: Any) -> Trained:
     training = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
-    shape = layer.out_features, layer.in_features
-    rank = layer.r[NAME] if isinstance(layer, LoraLayer | LycorisLayer | VeraLayer) else None
-    strength = layer.scaling[NAME] if isinstance(layer, LoraLayer | LycorisLayer) else None
-    return Trained(name, *shape, rank, strength, training)
+    rank: Any = None
+    strength: Any = None
+    if isinstance(adapter, Attached):
+        rank, strength = adapter.lora_dim, adapter.scale
+    elif isinstance(adapter, LoraLayer | LycorisLayer | VeraLayer):
+        rank = adapter.r[NAME]
+    if isinstance(adapter, LoraLayer | LycorisLayer):
+        strength = adapter.scaling[NAME] / (rank if rank and isinstance(adapter, AdaLoraLayer) else 1)
+    return Trained(official(name), layer.out_features, layer.in_features, rank, strength, training)
+
+
+def _own(name: str, parameters: list[nn.Parameter]) -> Trained:
+    weight, numbers = parameters[0], sum(parameter.numel() for parameter in parameters)
+    return Trained(name, weight.shape[0], weight.numel() // weight.shape[0], None, None, numbers)
 
 
 def announce(dit: nn.Module, layers: int, folder: Path) -> None:
@@ -75,10 +93,9 @@ def table(modules: list[Trained]) -> str:
 def summarised(modules: list[Trained], dit: nn.Module) -> dict[str, Any]:
     """Counts and shapes for a tracker: all that trains, its share of the DiT's own parameters, and each kind."""
     training = sum(module.parameters for module in modules)
-    frozen = [
-        value for name, value in dit.named_parameters() if not value.requires_grad and START not in name.split(".")
-    ]
-    whole = sum(value.numel() for value in frozen)
+    attached = {NAME, START, CHILD}
+    own = [value for name, value in dit.named_parameters() if attached.isdisjoint(name.split("."))]
+    whole = sum(value.numel() for value in own)
     kinds = Counter((module.kind, _shape(module)) for module in modules)
     lines = [f"{count} x {kind} {shape}" for (kind, shape), count in kinds.items()]
     return {"modules": len(modules), "parameters": training, "share": training / whole, "kinds": lines}

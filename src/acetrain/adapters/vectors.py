@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from acetrain.adapters.adapter import Adapter
+from acetrain.adapters.through_peft import ThroughPeft
 from acetrain.errors import require
 
 
 @dataclass
-class VeRA(Adapter):
+class VeRA(ThroughPeft):
     """Vector-based random adaptation: W + diag(b) B diag(d) A, with A and B random and frozen (Kopiczko et al. 2023).
 
     All modules share A and B; b and d are each module's own.
@@ -34,7 +34,7 @@ class VeRA(Adapter):
 
 
 @dataclass
-class IA3(Adapter):
+class IA3(ThroughPeft):
     """Learned factors of each selected module's outputs, and of the inputs of `down_proj` (Liu et al. 2022)."""
 
     peft_type: ClassVar[str] = "IA3"

@@ -13,7 +13,7 @@ from acetrain import __version__
 from acetrain.acestep.model import Model
 from acetrain.acestep.sampling import Sampling
 from acetrain.acestep.tasks import Task
-from acetrain.adapters.files import peft
+from acetrain.adapters.files import saved
 from acetrain.atomic import write_text
 from acetrain.data import prompt as prompts
 from acetrain.data.formats import LONGEST, WRITTEN
@@ -33,7 +33,7 @@ class Generate:
     """Generate music from a prompt, with the base or an adapter."""
 
     adapter_path: str
-    """PEFT folder of the adapter, or its safetensors; empty for the base alone."""
+    """Folder of the adapter as a run writes it, or its safetensors; empty for the base alone."""
     scale: float
     """Strength of the adapter; 1 is what it was trained at, 0 the base."""
     adapter_paths: list[str]
@@ -95,7 +95,7 @@ class Generate:
     def check(self) -> None:
         """Whether model and adapter are there and the output may be written; reads no weight and creates nothing."""
         self.model.config("transformer")
-        peft.check(self._adapters)
+        saved.check(self._adapters)
         for key, file in (("task.source", self.task.starts_from()), ("reference", self.reference)):
             if file and not Path(file).is_file():
                 raise Refused(f"{key}: {file} does not exist")
@@ -129,7 +129,7 @@ class Generate:
 
         pipeline = load_pipeline(self.model, self.precision.base.dtype, device_of(self.accelerator))
         if self._adapters:
-            peft.load(pipeline.transformer, self._adapters)
+            saved.load(pipeline.transformer, self._adapters)
         sampling, rate = self._sampling(), pipeline.sample_rate
         source = self._heard("task.source", self.task.starts_from(), rate)
         reference = self._heard("reference", self.reference, rate)
@@ -186,8 +186,7 @@ class Generate:
         """All that the audio follows from."""
         adapters = []
         for path, scale in self._adapters:
-            files = peft.locate(path)
-            hashes = {"weights": _sha256(files.weights), "config": _sha256(files.config)}
+            hashes = {part: _sha256(file) for part, file in saved.locate(path).parts.items()}
             adapters.append({"path": str(path), "scale": scale, "sha256": hashes})
         heard = {"source": self.task.starts_from(), "reference": self.reference}
         return {

@@ -65,6 +65,8 @@ class Keeper(Callback):
         if self.resumed is not None:
             checkpoint.load_optimizer(pl_module.optimizer.optimizer, self.resumed.optimizer)
         self._open_tables(pl_module, None if self.resumed is None else pl_module.step)
+        if self.resumed is None:
+            pl_module.begin()
         if pl_module.step == 0:
             self._validate(pl_module)
         self.clock = time.monotonic()

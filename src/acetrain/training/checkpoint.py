@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Checkpoint:
     """Losses by bin of the density of timesteps; no bin where it follows none."""
     progress: dict[str, Any]
     """State of the callbacks that keep one: best validation, histogram."""
+    regime: dict[str, Any] = field(default_factory=dict)
+    """What the adapter keeps beside its weights (`Regime.state`)."""
     format: int = FORMAT
 
 
@@ -52,6 +54,7 @@ def capture(module: FlowMatching, identity: dict[str, str], progress: dict[str, 
         bad_steps=module.bad_steps,
         running=module.running,
         progress=progress,
+        regime=module.regime.state(),
     )
 
 
@@ -67,6 +70,7 @@ def restore(checkpoint: Checkpoint, module: FlowMatching, identity: dict[str, st
         )
     try:
         load_adapter_state(module.dit, checkpoint.adapter)
+        module.regime.load(checkpoint.regime)
         if module.average is not None:
             module.average.load(checkpoint.average)
     except ValueError as error:

@@ -10,10 +10,11 @@ import torch
 
 from acetrain import __version__
 from acetrain.acestep.load import load_base
-from acetrain.adapters.files import peft
+from acetrain.adapters.files import saved
 from acetrain.adapters.summary import summarised, trained_modules
 from acetrain.config import repeatable, resolved
 from acetrain.data.foreign.encoding import warning
+from acetrain.data.lone import LoneSongs
 from acetrain.data.module import CachedSongs
 from acetrain.errors import Failed
 from acetrain.tracking.plots import plot_run
@@ -62,7 +63,8 @@ def assemble(run: "Train") -> tuple[FlowMatching, Keeper]:
         run.trainer.max_bad_steps,
         run.seed,
     )
-    module = FlowMatching(base, recipe, run.total_steps).train()
+    regime = run.adapter.regime(base.dit, run.total_steps, LoneSongs(run.songs, run.split[0], run.seed))
+    module = FlowMatching(base, recipe, run.total_steps, regime).train()
     validation = Validation(run.songs, run.split[1], run.trainer.validation_quantiles, _budget(run))
     identity = {
         "data": run.songs.digest(),
@@ -96,7 +98,7 @@ def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
 def finish(run: "Train", newest: Path) -> None:
     """Say that nothing is left to train, after writing what a kill kept the last step from writing."""
     step, folder = checkpoint.step_of(newest), run.folder.path
-    if any(peft.written_step(folder / f"adapter{kind}") != step for kind in run.ema.kinds):
+    if any(saved.written_step(folder / f"adapter{kind}") != step for kind in run.ema.kinds):
         module, keeper = assemble(run)
         last, optimizer = checkpoint.read(newest), module.configure_optimizers()
         checkpoint.restore(last, module, keeper.identity)
@@ -129,6 +131,6 @@ def _saver(run: "Train", module: FlowMatching) -> Callable[[Path], None]:
             "acetrain": __version__,
             "commit": code,
         }
-        peft.save(module.dit, folder, run.model.name, metadata)
+        run.adapter.save(module.dit, folder, run.model.name, metadata)
 
     return save

@@ -13,6 +13,7 @@ from torch import Tensor
 from acetrain.acestep.dit import MaskedDiT, valid_rows
 from acetrain.acestep.load import Base, text_to_music_context
 from acetrain.adapters.injection import trainable
+from acetrain.adapters.regime import Regime
 from acetrain.data.batch import Batch
 from acetrain.errors import Failed
 from acetrain.flow.importance import nothing_yet
@@ -81,10 +82,11 @@ class FlowMatching(LightningModule):
     null_condition: Tensor
     silence: Tensor
 
-    def __init__(self, base: Base, recipe: Recipe, total_steps: int) -> None:
+    def __init__(self, base: Base, recipe: Recipe, total_steps: int, regime: Regime | None = None) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.dit, self.recipe = base.dit, recipe
+        self.regime = regime or Regime()
         self.register_buffer("null_condition", base.null_condition, persistent=False)
         self.register_buffer("silence", base.silence, persistent=False)
         self.average = recipe.ema.over(trainable(base.dit).values())
@@ -107,6 +109,18 @@ class FlowMatching(LightningModule):
         velocity = self.dit.velocity(x_t, draws.t, condition, self.context(batch), batch.frames, batch.tokens)
         losses = self.recipe.loss.song_losses(velocity, target(batch.latents, draws.noise), valid)
         return self.recipe.weighting.weights(draws.t) * losses
+
+    def objective(self, batch: Batch) -> Float[Tensor, ""]:
+        """The mean loss of a batch's songs, at times and noise of their own."""
+        batch = batch.to(self.device)
+        return self.song_losses(batch, draw(batch, self.recipe.timesteps, self.recipe.condition_dropout)).mean()
+
+    def begin(self) -> None:
+        """Let the adapter take its first weights from songs, where it does; the module is on its device."""
+        with self.trainer.precision_plugin.train_step_context():
+            self.regime.begin(self, self.objective)
+        if self.average is not None:
+            self.average.follow(trainable(self.dit).values(), 0)
 
     def shares(self, batch: Batch) -> Float[Tensor, " song"]:
         """What part of the step's loss each song's is."""
@@ -133,6 +147,9 @@ class FlowMatching(LightningModule):
             losses = self.song_losses(batch, draws)
             self.manual_backward((losses * draws.weights * self.shares(batch)).sum())
             seen.append(Seen(batch, draws.t, draws.weights, draws.bins, losses.detach()))
+        penalty = self.regime.penalty() if self.global_rank == 0 else None
+        if penalty is not None:
+            self.manual_backward(penalty)
         return seen
 
     def update(self, seen: Sequence[Seen]) -> None:
@@ -153,6 +170,7 @@ class FlowMatching(LightningModule):
                 self.average.follow(parameters, self.step + 1)
             lost, drawn = totals[4 + T_BINS :].double().view(2, self.recipe.timesteps.followed_bins)
             self.running = self.recipe.timesteps.followed(self.running, lost, drawn)
+        self.regime.stepped(self.step + 1, finite)
         optimizer.zero_grad()
         self.step += 1
         self.bad_steps = 0 if finite else self.bad_steps + 1

@@ -1,4 +1,4 @@
-"""What PEFT calls the weights of its adapters: known before any is built."""
+"""What PEFT and LyCORIS call the weights of their adapters, and torch those of layers: known before any is built."""
 
 WEIGHTS = (
     "lora_A",
@@ -21,5 +21,9 @@ WEIGHTS = (
     "vera_lambda_b",
     "vera_lambda_d",
     "ia3_l",
+    "lora_up",
+    "lora_down",
+    "dora_scale",
+    "bias",
 )
 """Names of the weights beside each adapted module."""

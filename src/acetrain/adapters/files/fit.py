@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from acetrain.acestep.names import diffusers, official
-from acetrain.adapters.files import peft
+from acetrain.adapters.files import peft, saved
+from acetrain.adapters.files.found import AdapterFiles
 from acetrain.errors import Refused
 from acetrain.tensorfile import read_header
 
@@ -20,18 +21,24 @@ def check_fit(path: Path, kind: str, names: Sequence[str], settings: Mapping[str
     files = located(path)
     if files.kind != kind:
         raise Refused(f"{KEY}: {path} is a {files.kind} adapter, this run trains {kind}")
-    theirs = modules(files)
-    differing = sorted(set(names) ^ theirs)
+    refuse_modules(path, names, modules(files))
+    refuse_changes(path, _differences(kind, settings, peft.config_of(files), names))
+
+
+def refuse_modules(path: Path, ours: Sequence[str], theirs: Set[str]) -> None:
+    """Raise Refused, naming the first of those that differ, unless both are the same modules."""
+    differing = sorted(set(ours) ^ theirs)
     if differing:
         where = "there and not here" if differing[0] in theirs else "here and not there"
         raise Refused(
             f"{KEY}: {path} is on other modules: {official(differing[0])} is {where}, {len(differing)} differ; "
             "targets must be those it was trained on"
         )
-    stored = peft.read_config(files.config)
-    changes = [
-        f"{key} ({there} there, {here} here)" for key, here, there in _differences(kind, settings, stored, names)
-    ]
+
+
+def refuse_changes(path: Path, differences: Sequence[tuple[str, Any, Any]]) -> None:
+    """Raise Refused where there is any: key, value here, value there."""
+    changes = [f"{key} ({there} there, {here} here)" for key, here, there in differences]
     if changes:
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         raise Refused(f"{KEY}: {path} has other settings: {', '.join(changes[:3])}{more}")
@@ -43,15 +50,15 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def located(path: Path) -> peft.AdapterFiles:
+def located(path: Path) -> AdapterFiles:
     """The files of the adapter that is to be gone on from. Raises Refused where one is missing or foreign."""
     try:
-        return peft.locate(path)
+        return saved.locate(path)
     except Refused as refusal:
         raise Refused(str(refusal).replace("adapter_path", KEY)) from refusal
 
 
-def modules(files: peft.AdapterFiles) -> set[str]:
+def modules(files: AdapterFiles) -> set[str]:
     """The modules that the file has tensors of, in diffusers spelling."""
     try:
         tensors = read_header(files.weights).tensors

@@ -3,15 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence, Set
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acetrain.acestep.names import diffusers, official
-from acetrain.adapters.kinds import ADDITIVE, UNSCALED
+from acetrain.adapters.files.found import AdapterFiles
 from acetrain.atomic import replacing, write_text
-from acetrain.errors import Refused, require
-from acetrain.tensorfile import read_header
+from acetrain.errors import Refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,6 +24,7 @@ _MAGNITUDE = ".lora_magnitude_vector"
 """DoRA's magnitudes, which the file spells without the `.weight` of the parameter."""
 SETTINGS: Mapping[str, Sequence[str]] = {
     "LORA": ("r", "lora_alpha", "use_rslora", "use_dora", *_PATTERNS),
+    "ADALORA": ("init_r", "lora_alpha"),
     "LOHA": ("r", "alpha", *_PATTERNS),
     "LOKR": ("r", "alpha", "decompose_factor", "decompose_both", *_PATTERNS),
     "OFT": (
@@ -37,16 +36,6 @@ SETTINGS: Mapping[str, Sequence[str]] = {
     "IA3": ("feedforward_modules",),
 }
 """PEFT type -> the settings that fix what its weights do."""
-
-
-@dataclass(frozen=True)
-class AdapterFiles:
-    """Where an adapter's weights and configuration lie."""
-
-    weights: Path
-    config: Path
-    kind: str
-    """PEFT's name of the adapter's type."""
 
 
 def locate(path: Path) -> AdapterFiles:
@@ -65,7 +54,7 @@ def locate(path: Path) -> AdapterFiles:
     kind = read_config(config).get("peft_type")
     if kind not in SETTINGS:
         raise Refused(f"adapter_path: {config} has peft_type {kind!r}; {', '.join(SETTINGS)} are read")
-    return AdapterFiles(weights, config, str(kind))
+    return AdapterFiles(weights, str(kind), config)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -83,12 +72,13 @@ def save(dit: "nn.Module", folder: Path, base: str, metadata: Mapping[str, str])
     """Write the DiT's adapter as a PEFT folder under official names; `metadata` goes into the safetensors header."""
     from safetensors.torch import save_file
 
+    from acetrain.adapters.allocation import pruned
     from acetrain.adapters.initialisation import joined
     from acetrain.adapters.injection import NAME, adapter_layers, adapter_state, peft_config
     from acetrain.adapters.projections import projections
 
     folder.mkdir(parents=True, exist_ok=True)
-    state, config = joined(adapter_state(dit), copy(peft_config(dit)))
+    state, config = pruned(*joined(adapter_state(dit), copy(peft_config(dit))))
     weights = {_filed(name): value for name, value in state.items()}
     weights |= {_SHARED[name]: value.cpu() for name, value in projections(dit, NAME).items()}
     config.base_model_name_or_path = base
@@ -97,6 +87,12 @@ def save(dit: "nn.Module", folder: Path, base: str, metadata: Mapping[str, str])
     with replacing(folder / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt", **metadata})
     write_text(folder / CONFIG, json.dumps(_official(content), indent=2, sort_keys=True))
+
+
+def _is_filed(name: str, called: str) -> bool:
+    """Whether a parameter is the adapter's and stands in its file; AdaLoRA's count of ranks does not."""
+    parts = name.split(".")
+    return called in parts and "ranknum" not in parts
 
 
 def _filed(name: str) -> str:
@@ -119,43 +115,26 @@ def _official(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: sorted(value) if isinstance(value, set) else value for key, value in spelt.items()}
 
 
-def written_step(folder: Path) -> int | None:
-    """The step that the whole adapter in `folder` was saved after; None where there is none."""
-    try:
-        metadata = read_header(folder / WEIGHTS).metadata
-    except (OSError, ValueError):
-        return None
-    return int(metadata["step"]) if "step" in metadata and (folder / CONFIG).is_file() else None
+def is_dora(files: AdapterFiles) -> bool:
+    """Whether the files hold a LoRA with magnitudes."""
+    return files.kind == "LORA" and bool(config_of(files).get("use_dora"))
 
 
-def check(adapters: Sequence[tuple[Path, float]]) -> None:
-    """Raise Refused unless the adapters, each at its scale, are there and can be attached together."""
-    kinds = []
-    for path, scale in adapters:
-        files = locate(path)
-        kinds.append("DoRA" if read_config(files.config).get("use_dora") else files.kind)
-        if kinds[-1] in UNSCALED:
-            require(
-                scale == 1, "scale", f"1 for the {kinds[-1]} adapter {path}, whose rotations have no strength", scale
-            )
-    if len(kinds) > 1:
-        alike = len(set(kinds)) == 1 and kinds[0] in ADDITIVE
-        require(alike, "adapter_paths", f"of one type, {' or '.join(ADDITIVE)}, to be added up", ", ".join(kinds))
+def config_of(files: AdapterFiles) -> dict[str, Any]:
+    """The PEFT configuration beside the weights."""
+    assert files.config is not None
+    return read_config(files.config)
 
 
-def load(dit: "nn.Module", adapters: Sequence[tuple[Path, float]]) -> None:
-    """Attach adapters to the DiT, each from its path at that scale times its trained strength; their updates add up.
-
-    Raises Refused if a tensor belongs to no module of the DiT, a module lacks a part, or a shape does not fit.
-    """
+def load(dit: "nn.Module", adapters: Sequence[tuple[AdapterFiles, float]]) -> None:
+    """Attach PEFT adapters of one type to the DiT, each at its scale times its trained strength."""
     from acetrain.adapters.injection import NAME, adapter_layers
     from acetrain.adapters.layers import holds, strengthen
 
-    check(adapters)
     names = [NAME, *(f"{NAME}_{position}" for position in range(1, len(adapters)))]
     known = {name for name, _ in dit.named_modules()}
-    for called, (path, _) in zip(names, adapters, strict=True):
-        _attach(dit, path, known, called)
+    for called, (files, _) in zip(names, adapters, strict=True):
+        _attach(dit, files, known, called)
     for called, (_, scale) in zip(names, adapters, strict=True):
         for layer in adapter_layers(dit, called).values():
             layer.set_adapter([name for name in names if holds(layer, name)])
@@ -163,14 +142,13 @@ def load(dit: "nn.Module", adapters: Sequence[tuple[Path, float]]) -> None:
             layer.requires_grad_(False)
 
 
-def _attach(dit: "nn.Module", path: Path, known: Set[str], called: str) -> None:
+def _attach(dit: "nn.Module", files: AdapterFiles, known: Set[str], called: str) -> None:
     """Attach one adapter under a name of its own; `known` are the DiT's modules without adapters."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING
     from peft.utils.peft_types import PeftType
 
     from acetrain.adapters.injection import inject
 
-    files = locate(path)
     kind = PeftType(files.kind)
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[kind]
     weights, _ = _read_weights(files)
@@ -182,6 +160,7 @@ def _attach(dit: "nn.Module", path: Path, known: Set[str], called: str) -> None:
             f"the first {official(strangers[0])}"
         )
     settings: dict[str, Any] = {"target_modules": names, **_diffusers_config(files, names)}
+    settings |= {"total_step": 1} if files.kind == "ADALORA" else {}
     config = PEFT_TYPE_TO_CONFIG_MAPPING[kind](**settings)
     inject(dit, config, names, 0, called)
     fill(dit, files, called)
@@ -193,7 +172,7 @@ def fill(dit: "nn.Module", files: AdapterFiles, called: str) -> None:
     from acetrain.adapters.projections import replace_projections
 
     weights, shared = _read_weights(files)
-    parameters = {name: value for name, value in dit.named_parameters() if called in name.split(".")}
+    parameters = {name: value for name, value in dit.named_parameters() if _is_filed(name, called)}
     try:
         replace_projections(dit, shared, called)
         copy_into(parameters, weights_of(weights, parameters, called))
@@ -214,6 +193,8 @@ def _read_weights(files: AdapterFiles) -> "tuple[dict[str, Tensor], dict[str, Te
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from acetrain.adapters.allocation import expanded
+
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[PeftType(files.kind)]
     path = files.weights
     try:
@@ -226,7 +207,11 @@ def _read_weights(files: AdapterFiles) -> "tuple[dict[str, Tensor], dict[str, Te
         raise Refused(
             f"adapter_path: {path}: {foreign[0] if foreign else 'nothing'!r} is no {files.kind} tensor of a PEFT file"
         )
-    return {_attached(name): tensor.float() for name, tensor in tensors.items()}, shared
+    weights = {_attached(name): tensor.float() for name, tensor in tensors.items()}
+    if files.kind == "ADALORA":
+        pattern = config_of(files).get("rank_pattern") or {}
+        weights = expanded(weights, {_attached(PREFIX + name): alive for name, alive in pattern.items()})
+    return weights, shared
 
 
 def _attached(filed: str) -> str:
@@ -239,7 +224,7 @@ def _diffusers_config(files: AdapterFiles, names: Sequence[str]) -> dict[str, An
     """The settings that fix what the weights do, with modules named as here, patterns resolved."""
     from peft.utils.other import get_pattern_key
 
-    config = read_config(files.config)
+    config = config_of(files)
     kept = {key: config[key] for key in SETTINGS[files.kind] if config.get(key) is not None}
     for key in set(_PATTERNS) & kept.keys():
         found = {name: get_pattern_key(list(kept[key]), official(name)) for name in names}
