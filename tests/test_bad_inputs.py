@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from acetrain.cli import main
+from acetrain.schemas import GROUPS
 
 LORA = "defaults:\n  - /schema/adapter@_here_: lora\n  - _self_\n"
 
@@ -124,6 +125,46 @@ TABLE: list[tuple[str, str]] = [
     ("train cache=x songs_per_step=0", r"songs_per_step: must be at least 1, got 0"),
     ("train cache=x name=a/b", r"name: must be a word without '/', got 'a/b'"),
     ("train cache=x seed=${nope}", r"seed: Interpolation key 'nope' not found"),
+    # each group: a misspelt key, a bad value, an option that is not there
+    ("train model.pth=x", r"model.pth: there is no such key in model \(Tiny\); nearest: path"),
+    ("train cache=x model.shift=0", r"model.shift: must be above 0, or null, got 0.0"),
+    ("train model=lite", r"model: there is no option 'lite'; valid: base, folder, sft, tiny, turbo, "),
+    ("generate task.sorce=x", r"task.sorce: there is no such key in task \(Text2music\); there is none to choose from"),
+    ("generate prompt=a output=x.wav task=repaint task.source=", r"task.source: must be an audio file, got ''"),
+    ("generate task=remix", r"task: there is no option 'remix'; nearest: repaint"),
+    ("train targets.exclud=[mlp]", r"targets.exclud: there is no such key in targets \(Targets\); nearest: exclude"),
+    ("train targets=blocks targets.first=one", r"targets.first: must be a whole number, got 'one'"),
+    ("train targets=atention", r"targets: there is no option 'atention'; nearest: attention"),
+    (
+        "train optimizer.betas=[0.9,0.99]",
+        r"optimizer.betas: there is no such key in optimizer .*nearest: beta2",
+    ),
+    ("train cache=x optimizer.beta2=1", r"optimizer.beta2: must be in \[0, 1\), got 1.0"),
+    ("train optimizer=adam", r"optimizer: there is no option 'adam'; nearest: adamw"),
+    ("train cache=x schedule.warmup=-1", r"schedule.warmup: must be at least 0 steps, got -1"),
+    ("train schedule=cosin", r"schedule: there is no option 'cosin'; nearest: cosine"),
+    ("train timesteps.men=0", r"timesteps.men: there is no such key in timesteps \(Acestep\); nearest: mean"),
+    ("train timesteps=logitnormal", r"timesteps: there is no option 'logitnormal'; nearest: logit_normal"),
+    ("train loss.delta=1", r"loss.delta: there is no such key in loss \(Mse\); valid: reduction"),
+    ("train loss.reduction=mean", r"loss.reduction: must be one of song, frame, got 'mean'"),
+    ("train loss=mae", r"loss: there is no option 'mae'; nearest: mse"),
+    ("train weighting.gama=5", r"weighting.gama: there is no such key in weighting \(Unweighted\)"),
+    ("train cache=x weighting=min_snr weighting.gamma=0", r"weighting.gamma: must be above 0 and finite, got 0.0"),
+    ("train weighting=snr", r"weighting: there is no option 'snr'; nearest: min_snr"),
+    ("train precision.bas=bf16", r"precision.bas: there is no such key in precision \(Precision\); nearest: base"),
+    ("train data.maxframes=1", r"data.maxframes: there is no such key in data \(Data\); nearest: max_frames"),
+    ("train data=webdataset", r"data: there is no option 'webdataset'; valid: cached"),
+    ("preprocess prompts.tagg=x", r"prompts.tagg: there is no such key in prompts \(Prompts\); nearest: tag"),
+    ("preprocess prompts.genre_ratio=some", r"prompts.genre_ratio: must be a number, or null, got 'some'"),
+    ("preprocess prompts=tagged", r"prompts: there is no option 'tagged'; valid: as_written"),
+    ("train trainer.clp=1", r"trainer.clp: there is no such key in trainer \(TrainerOption\); nearest: clip"),
+    ("train trainer=gpus", r"trainer: there is no option 'gpus'; nearest: "),
+    ("train logger.projct=x", r"logger.projct: there is no such key in logger \(Wandb\); nearest: project"),
+    ("train logger.mode=sometimes", r"logger.mode: must be one of auto, online, offline, got 'sometimes'"),
+    ("train logger=wandbb", r"logger: there is no option 'wandbb'; nearest: wandb"),
+    ("train ema.decy=1", r"ema.decy: there is no such key in ema \(NoEma\)"),
+    ("train cache=x ema=ema ema.decay=1", r"ema.decay: must be in \(0, 1\), got 1.0"),
+    ("train ema=emma", r"ema: there is no option 'emma'; nearest: ema"),
     # missing or unfit input
     ("train", r"cache: must be given, text: cache=...\nFolder that `acetrain preprocess` wrote"),
     ("train cache=nowhere", r"cache: nowhere "),
@@ -275,4 +316,15 @@ def test_it_is_refused_with_its_message_and_nothing_changes(arguments, message, 
 
 
 def test_the_table_is_long_enough():
-    assert len({arguments for arguments, _ in TABLE}) == len(TABLE) >= 40
+    assert len({arguments for arguments, _ in TABLE}) == len(TABLE) >= 120
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_is_in_the_table(group):
+    messages = [message for _, message in TABLE]
+    for wrong in (
+        rf"{group}.\w+: there is no such key",
+        rf"(\S*: )?{group}.\w+: must be",
+        f"{group}: there is no option",
+    ):
+        assert any(re.match(wrong, message) for message in messages), wrong
