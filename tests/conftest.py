@@ -61,14 +61,11 @@ def songs_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_cache(tmp_path_factory, songs_folder, tiny, fp32) -> Path:
-    from prompting import AS_WRITTEN
-
     """The songs of `songs_folder`, encoded. Not to be changed: copy it."""
-    from acetrain.jobs.preprocess import OnError, Preprocess
-    from acetrain.training.trainer import Accelerator
+    from preprocessing import preprocess
 
     cache = tmp_path_factory.mktemp("cached") / "cache"
-    job = Preprocess(str(songs_folder), str(cache), 0, None, OnError.stop, Accelerator.cpu, tiny, fp32, AS_WRITTEN)
+    job = preprocess(songs_folder, cache, tiny, fp32)
     job.check()
     job.run()
     return cache

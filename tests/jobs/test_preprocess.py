@@ -17,7 +17,7 @@ import soundfile
 import torch
 from encoded import encode_condition
 from fabricate import FRAME, FRAME_RATE, RATE
-from prompting import AS_WRITTEN
+from preprocessing import preprocess
 from tones import write_tone
 
 from acetrain.acestep.model import Tiny
@@ -33,9 +33,7 @@ from acetrain.training.trainer import Accelerator
 @pytest.fixture
 def job(tmp_path: Path, songs_folder: Path, tiny: Tiny, fp32: Precision) -> Preprocess:
     """Preprocess the shared songs into a new cache."""
-    return Preprocess(
-        str(songs_folder), str(tmp_path / "cache"), 0, None, OnError.stop, Accelerator.cpu, tiny, fp32, AS_WRITTEN
-    )
+    return preprocess(songs_folder, tmp_path / "cache", tiny, fp32)
 
 
 def run(job: Preprocess) -> Cache:
@@ -277,27 +275,16 @@ def test_unfit_paths_are_refused_without_reading_audio(job: Preprocess, tmp_path
         run(replace(job, accelerator=Accelerator.gpu)) if not torch.cuda.is_available() else pytest.skip("has a GPU")
 
 
-KILLED = f"""
-import sys
-sys.path.append({str(Path(__file__).parents[1])!r})
-from prompting import AS_WRITTEN
-from acetrain.acestep.model import Tiny
-from acetrain.jobs.preprocess import OnError, Preprocess
-from acetrain.training.precision import Format, Precision
-from acetrain.training.trainer import Accelerator
-
-model, precision = Tiny("tiny", "", 4, 1.0, 1.0), Precision(Format.fp32, Format.fp32)
-Preprocess(sys.argv[1], sys.argv[2], 0, None, OnError.stop, Accelerator.cpu, model, precision,
-    AS_WRITTEN).run()
-"""
+def start(job: Preprocess) -> subprocess.Popen:
+    """The same job in a process that can be killed."""
+    command = [sys.executable, "-m", "acetrain", "preprocess", f"songs={job.songs}", f"cache={job.cache}"]
+    return subprocess.Popen([*command, "accelerator=cpu"], env=os.environ, stdout=subprocess.PIPE)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("part", "least"), [("latents", 2), ("prompts", 1)])
 def test_a_kill_between_passes_loses_no_pass(job: Preprocess, tiny_cache: Path, monkeypatch, part, least) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, job.songs, job.cache], env=os.environ, stdout=subprocess.PIPE
-    )
+    process = start(job)
     staged = Path(job.cache) / "staging"
     deadline = time.monotonic() + 120
     while len(list(staged.glob(f"[!.]*.{part}.*"))) < least and time.monotonic() < deadline:
@@ -332,9 +319,7 @@ def test_one_model_at_a_time_is_in_memory(job: Preprocess, monkeypatch) -> None:
 
 
 def test_a_kill_loses_nothing_that_is_whole(job: Preprocess, tiny_cache: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, job.songs, job.cache], env=os.environ, stdout=subprocess.PIPE
-    )
+    process = start(job)
     songs = Path(job.cache) / "songs"
     deadline = time.monotonic() + 120
     while not list(songs.glob("[!.]*")) and time.monotonic() < deadline:

@@ -9,6 +9,7 @@ import soundfile
 import torch
 from encoded import encode_condition
 from fabricate import FRAME_RATE, RATE
+from preprocessing import preprocess
 from prompting import AS_WRITTEN
 from tones import write_tone
 
@@ -18,9 +19,8 @@ from acetrain.data.cache import Cache
 from acetrain.data.songs import scan
 from acetrain.data.wording import TagPosition
 from acetrain.errors import Refused
-from acetrain.jobs.preprocess import OnError, Preprocess
+from acetrain.jobs.preprocess import Preprocess
 from acetrain.training.precision import Precision
-from acetrain.training.trainer import Accelerator
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def tones(tmp_path: Path, tiny: Tiny, fp32: Precision) -> Preprocess:
     for name, seconds in {"a.wav": 1.0, "b.wav": 1.0, "c.wav": 3.0}.items():
         write_tone(tmp_path / "songs" / name, seconds)
     places = str(tmp_path / "songs"), str(tmp_path / "cache")
-    return Preprocess(*places, 0, None, OnError.stop, Accelerator.cpu, tiny, fp32, AS_WRITTEN)
+    return preprocess(*places, tiny, fp32)
 
 
 def run(job: Preprocess) -> Cache:

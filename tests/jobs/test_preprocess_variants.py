@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from encoded import encode_condition
+from preprocessing import preprocess
 from prompting import AS_WRITTEN
 from tones import write_tone
 
@@ -15,9 +16,8 @@ from acetrain.data.cache import Cache
 from acetrain.data.index import CachedSong
 from acetrain.data.songs import Song
 from acetrain.errors import Refused
-from acetrain.jobs.preprocess import OnError, Preprocess
+from acetrain.jobs.preprocess import Preprocess
 from acetrain.training.precision import Precision
-from acetrain.training.trainer import Accelerator
 
 TAGS = replace(AS_WRITTEN, tag="zz", genre_ratio=50, variants=3, shuffle_tags=True, tag_dropout=0.2)
 
@@ -32,7 +32,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny, fp32: Precision) -
     (folder / "songs" / "a.json").write_text(json.dumps(about))
     (folder / "songs" / "b.caption.txt").write_text("A tone that lasts for a second.")
     places = str(folder / "songs"), str(folder / "cache")
-    return Preprocess(*places, 0, None, OnError.stop, Accelerator.cpu, tiny, fp32, TAGS)
+    return preprocess(*places, tiny, fp32, prompts=TAGS)
 
 
 def run(job: Preprocess) -> Cache:

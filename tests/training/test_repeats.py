@@ -22,7 +22,7 @@ def test_a_song_is_drawn_for_as_often_as_its_repeat_says(tmp_path: Path) -> None
     asked = [f"cache={folder}", "data.repeats=2", "songs_per_step=3", "seed=5", f"out_dir={tmp_path / 'run'}"]
     job = Composer("train", Sources((PACKAGED,))).compose([read(text) for text in asked]).build()
     assert job.plan.steps_per_epoch == 5 and job.plan.visits_per_epoch == (2, 6, 2, 4)
-    steps = Steps(job.songs, job.split[0], job.plan, 10**6, 0, 1, Reduction.song)
+    steps = Steps(job.songs, job.split[0], job.plan, 10**6, 0, 1, Reduction.song, cropped=False)
     keys = [key for index in range(10) for batch in steps._micro_batches(index) for key in batch.keys]
     assert len(set(keys)) == len(keys) == 28
     assert Counter((epoch, name) for _, epoch, name, _ in keys) == {

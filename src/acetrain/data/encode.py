@@ -59,7 +59,7 @@ class Encoder:
     store: Store
     crop: float | None
     """Seconds of a song that are encoded; None for all."""
-    window: float | None = None
+    window: float | None
     """Seconds of a song that a visit may take; None where visits take all of it."""
 
     def __post_init__(self) -> None:

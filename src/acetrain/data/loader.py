@@ -35,7 +35,7 @@ class Steps(Dataset[list[Batch] | Unreadable]):
     rank: int
     ranks: int
     reduction: Reduction
-    cropped: bool = False
+    cropped: bool
     """Whether visits take windows of songs that have them."""
 
     def __getitem__(self, index: int) -> list[Batch] | Unreadable:

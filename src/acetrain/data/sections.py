@@ -12,6 +12,8 @@ from itertools import accumulate, pairwise
 WORDLESS = 4
 """Lines that a section without words, an intro or a solo, counts as."""
 _TAG = re.compile(r"\s*\[[^\[\]]+\]\s*")
+_PART = re.compile(r"intro|verse|chorus|hook|refrain|bridge|solo|break|drop|build|inter|instrumental|outro|end", re.I)
+"""What names a part of a song in a tag; others, `[female vocals]`, say more of one."""
 
 
 def in_windows(
@@ -35,10 +37,11 @@ def in_windows(
 
 
 def split(lyrics: str) -> list[range]:
-    """The lines of each section; tags that follow each other line by line begin one together."""
+    """The lines of each section; a tag right below another begins one only if it names a part of a song."""
     lines = lyrics.split("\n")
     tags = [bool(_TAG.fullmatch(line)) for line in lines]
-    starts = [number for number, tag in enumerate(tags) if tag and not (number and tags[number - 1])]
+    above = [False, *tags]
+    starts = [number for number, tag in enumerate(tags) if tag and (not above[number] or _PART.search(lines[number]))]
     if starts and any(line.strip() for line in lines[: starts[0]]):
         starts.insert(0, 0)
     return [range(start, stop) for start, stop in pairwise([*starts, len(lines)])]

@@ -44,6 +44,9 @@ class Preprocess:
     """Seed of the noise with which latents are drawn from the autoencoder's posterior, and of shuffled tags."""
     max_duration: float | None
     """Seconds of each song that are used, from its start, at most 600; null uses all of it."""
+    crop_seconds: float | None
+    """Seconds of a longer song that a visit may hear in training (`data.crop_seconds`), at least 1: prompts are encoded
+    that state this length, with the lyrics that are sung in each part of the song. null encodes whole songs alone."""
     on_error: OnError
     """What songs that cannot be used lead to: stop encodes none, skip leaves them out; either names them all."""
     accelerator: Accelerator
@@ -58,6 +61,8 @@ class Preprocess:
         longest = self.max_duration
         rule = f"above 0 and at most {LONGEST}, or null"
         require(longest is None or 0 < longest <= LONGEST, "max_duration", rule, longest)
+        crop, rule = self.crop_seconds, f"at least 1 and at most {LONGEST}, or null"
+        require(crop is None or 1 <= crop <= LONGEST, "crop_seconds", rule, crop)
 
     def check(self) -> None:
         """Whether there are songs and a place for the cache; opens no audio and creates nothing."""
@@ -73,7 +78,8 @@ class Preprocess:
         store.check()
         done, missing = [], []
         for item in checked:
-            song = store.find(item.song.name, item.sha256, item.song.script(None).digest(), self.max_duration)
+            text = item.song.script(self.crop_seconds).digest()
+            song = store.find(item.song.name, item.sha256, text, self.max_duration)
             if song:
                 done.append(replace(song, repeat=item.song.repeat, genre_share=item.song.genre_share))
             else:
@@ -149,7 +155,7 @@ class Preprocess:
 
         check_encoders(self.model)
         device = device_of(self.accelerator)
-        encoder = Encoder(self.model, self.precision.base.dtype, device, store, self.max_duration)
+        encoder = Encoder(self.model, self.precision.base.dtype, device, store, self.max_duration, self.crop_seconds)
         encoded = encoder.encode(songs, counted)
         peaks = ", ".join(f"{name} {peak / 2**30:.2f} GiB" for name, peak in encoded.peaks.items())
         print(f"peak memory ({device.type}): {peaks}")
@@ -170,4 +176,5 @@ class Preprocess:
         print(f"cache: {self.cache} ({len(new)} songs encoded, {len(done)} there already)")
         size = sum((Path(self.cache) / song.file).stat().st_size for song in done + new)
         print(f"songs: {len(done + new)} ({seconds:.1f} s), {size / 1e6:.1f} MB")
-        print(f"next: acetrain train {self.model.arguments()} cache={shlex.quote(self.cache)}")
+        crop = f" data.crop_seconds={self.crop_seconds:g}" if self.crop_seconds else ""
+        print(f"next: acetrain train {self.model.arguments()} cache={shlex.quote(self.cache)}{crop}")

@@ -91,6 +91,7 @@ class Train:
         self.songs.check_model(self.model)
         self.logger.check()
         steps = f"below the {self.total_steps} steps of the run"
+        self.data.check(self.songs)
         require(self.schedule.warmup < self.total_steps, "schedule.warmup", steps, self.schedule.warmup)
         self.optimizer.check(self.target_names, self.adapter)
         self.ema.check(self.optimizer, self.total_steps)
@@ -122,7 +123,7 @@ class Train:
     @cached_property
     def plan(self) -> Plan:
         """Which songs make up each optimizer step."""
-        lengths, repeats = zip(*((song.frames, song.repeat) for song in self.split[0]), strict=True)
+        lengths, repeats = zip(*((self.data.frames(song), song.repeat) for song in self.split[0]), strict=True)
         return Plan(lengths, self.songs_per_step, self.data.repeats, self.seed, repeats)
 
     @property

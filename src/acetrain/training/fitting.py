@@ -79,7 +79,7 @@ def assemble(run: "Train") -> tuple[FlowMatching, Keeper]:
 def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
     """Train until the last step or a signal. Raises Failed where the memory does not hold the run."""
     folder, budget = run.folder.path, keeper.validation.budget
-    data = CachedSongs(run.songs, run.split[0], run.plan, budget, run.data.workers, run.total_steps)
+    data = CachedSongs(run.songs, run.split[0], run.plan, budget, run.data, run.total_steps)
     name = f"{run.name}-{signature_of(run.folder.identity)}"
     start = checkpoint.newest_step(folder)
     config = resolved(run) | {"trained": summarised(trained_modules(module.dit), module.dit)}
@@ -111,8 +111,8 @@ def finish(run: "Train", newest: Path) -> None:
 
 def _budget(run: "Train") -> Budget:
     """Padded frames of a micro-batch, for training and validation."""
-    frames = [song.frames for song in run.songs.songs]
-    tokens = max(song.tokens for song in run.songs.songs)
+    frames = [run.data.frames(song) for song in run.songs.songs]
+    tokens = max(song.most_tokens for song in run.songs.songs)
     extent = Extent(max(frames), min(frames), tokens, run.songs_per_step)
     return Budget(run.data.budget, extent, Remembered(run.data.budgets))
 

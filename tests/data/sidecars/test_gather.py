@@ -190,3 +190,22 @@ def test_tables_belong_to_their_folder(tmp_path: Path) -> None:
     assert [song.prompt.bpm for song in found.songs] == [None, 90]
     assert [(one.file, one.what) for one in found.faults] == [("bad.csv", "is not UTF-8")]
     assert [one.file for one in found.warnings] == ["odd.csv"]
+
+
+TIMED = "[ar:x]\n[Verse]\n[00:01.00]la\n[Chorus]\n[00:02.50]lo"
+
+
+@pytest.mark.parametrize(
+    ("files", "times"),
+    [
+        ({"a.lrc": TIMED}, (None, 1.0, None, 2.5)),
+        ({"a.lyrics.txt": TIMED.removeprefix("[ar:x]\n").removeprefix("[Verse]\n")}, (1.0, None, 2.5)),
+        ({"a.lrc": TIMED, "a.lyrics.txt": "[Verse]\nla\n[Chorus]\nlo"}, (None, 1.0, None, 2.5)),
+        ({"a.lrc": TIMED, "a.lyrics.txt": "[Verse]\nla\n[Chorus]\nli"}, ()),
+        ({"a_lyrics.txt": "something else", "a.lrc": TIMED}, (None, 1.0, None, 2.5)),
+        ({"a.txt": "plain"}, ()),
+    ],
+)
+def test_times_are_kept_where_the_lyrics_that_count_have_them(tmp_path, files, times) -> None:
+    song = only(scanned(tmp_path, {"a.caption.txt": "x", **files}))
+    assert song.times == times and "00:" not in song.prompt.lyrics

@@ -41,3 +41,20 @@ def test_lines_without_their_times(text: str, plain: str) -> None:
 )
 def test_lyrics_are_timed_if_a_line_starts_with_a_time(text: str, timed: bool) -> None:
     assert lrc.is_timed(text) is timed
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("[00:12.34]a\n[01:02]b\n[00:00:5]c", (12.34, 62.0, 0.5)),
+        ("[00:01.00]a\n[Chorus]\n[00:02.00]b", (1.0, None, 2.0)),
+        ("[00:12.00][01:15.00]sung twice\n[00:20.00]once", (None, 20.0)),
+        ("[00:12.00][01:15.00]sung twice", ()),
+        ("[ar:x]\n\n[offset:+500]\n[00:01.00]a\n[00:09.00]\n\n[00:10.00]b", (0.5, 8.5, 9.5)),
+        ("[offset:-250]\n[00:01.00]a <00:02.00>b", (1.25,)),
+        ("a\nb", ()),
+    ],
+)
+def test_times_are_those_of_the_lines_that_stay(text: str, seconds: tuple[float | None, ...]) -> None:
+    assert lrc.times(text) == seconds
+    assert not seconds or len(lrc.plain(text).split("\n")) == len(seconds)
