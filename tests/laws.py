@@ -27,6 +27,7 @@ from acetrain.flow.weighting import Weighting
 from acetrain.training import checkpoint
 from acetrain.training.checkpoint import Checkpoint
 from acetrain.training.draws import draw
+from acetrain.training.ema import EmaOption
 from acetrain.training.module import FlowMatching
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
@@ -238,6 +239,27 @@ def moves_every_weight_of_the_adapter_in_fp32_and_no_other(optimizer: OptimizerO
     moved = {name for name in after if not torch.equal(before[name], after[name])}
     assert moved == set(trainable(loaded.dit))
     assert all(after[name].dtype is torch.float32 for name in moved)
+
+
+def averages_without_a_trace_and_goes_on_to_the_bit(ema: EmaOption) -> None:
+    draw = torch.Generator().manual_seed(0)
+    path = torch.randn(7, 5, generator=draw)
+    weights, judged = [nn.Parameter(path[0].clone())], []
+    average, stopped = ema.over(weights), ema.over(weights)
+    assert (average is None) == (ema.kinds == ("",))
+    for step, point in enumerate(path[1:], start=1):
+        weights[0].data.copy_(point)
+        for kept in filter(None, (average, stopped)):
+            kept.follow(weights, step)
+        if step == 3 and stopped is not None:
+            state, stopped = stopped.state(), ema.over([nn.Parameter(torch.zeros(5))])
+            assert stopped is not None
+            stopped.load(state)
+    for kept in filter(None, (average, stopped)):
+        with kept.within(weights):
+            judged.append(weights[0].detach().clone())
+        assert torch.equal(weights[0], path[-1])
+    assert all(torch.equal(found, judged[0]) and not torch.equal(found, path[-1]) for found in judged)
 
 
 def stays_within_the_peak_and_rises_at_restarts_only(schedule: Schedule) -> None:

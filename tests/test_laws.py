@@ -18,6 +18,7 @@ LAWS = {
     "loss": [laws.belongs_to_the_song, laws.grows_with_the_error_alike_on_both_sides],
     "weighting": [laws.weighs_every_time_by_itself],
     "schedule": [laws.stays_within_the_peak_and_rises_at_restarts_only, laws.is_never_raised_by_an_extension],
+    "ema": [laws.averages_without_a_trace_and_goes_on_to_the_bit],
     "optimizer": [
         laws.resumes_to_the_bit,
         laws.lowers_a_loss,
@@ -33,7 +34,7 @@ ADAPTER_LAWS = [
     laws.goes_on_to_the_bit,
     laws.merged_is_the_same,
 ]
-ELSEWHERE = {"model", "data", "trainer", "logger"}
+ELSEWHERE = {"model", "data", "trainer", "samples", "logger"}
 """Groups whose options change no mathematics; composing, running and resuming them is tested beside their code."""
 
 

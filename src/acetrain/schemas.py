@@ -35,6 +35,7 @@ from acetrain.training.optimizers.named import Named
 from acetrain.training.optimizers.prodigy import Prodigy, ProdigyScheduleFree
 from acetrain.training.optimizers.schedule_free import AdamWScheduleFree
 from acetrain.training.precision import Precision
+from acetrain.training.samples import NoSamples, Samples
 from acetrain.training.schedule import (
     Constant,
     Cosine,
@@ -141,6 +142,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "data": {"cached": Data},
     "prompts": {"prompts": Prompts},
     "trainer": {"trainer": TrainerOption},
+    "samples": {"none": NoSamples, "prompts": Samples},
     "logger": {"csv": Csv, "wandb": Wandb, "tensorboard": Tensorboard, "wandb_tensorboard": Both},
 }
 """Group -> schema -> dataclass; the first default of `conf/<group>/<option>.yaml` names the schema."""

@@ -125,7 +125,7 @@ def keys(node: DictConfig) -> Iterator[tuple[str, str, str, str]]:
     owner = schema_of(node)
     docs = field_docs(owner)
     for name, hint in hints(owner).items():
-        if name not in GROUPS:
+        if name not in GROUPS or owner not in JOBS.values():
             yield name, named(hint), _value(node, name), docs.get(name, "")
 
 

@@ -53,7 +53,9 @@ def rule(hint: Any) -> str:
     if isinstance(bare, EnumType):
         words_of_type = f"one of {', '.join(bare.__members__)}"
     elif typing.get_origin(bare) is list:
-        words_of_type = f"a list like [a,b] of {named(typing.get_args(bare)[0])}"
+        of = typing.get_args(bare)[0]
+        mappings = typing.get_origin(of) is dict
+        words_of_type = "a list of mappings like [{a: 1}]" if mappings else f"a list like [a,b] of {named(of)}"
     elif typing.get_origin(bare) is dict:
         words_of_type = "a mapping like {a: 1}"
     else:

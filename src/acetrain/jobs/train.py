@@ -26,6 +26,7 @@ from acetrain.training.ema import EmaOption
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
 from acetrain.training.run_folder import RunFolder, identity_of, signature_of
+from acetrain.training.samples import SamplesOption
 from acetrain.training.schedule import Schedule
 from acetrain.training.trainer import TrainerOption
 
@@ -62,6 +63,7 @@ class Train:
     precision: Precision
     data: Data
     trainer: TrainerOption
+    samples: SamplesOption
     logger: LoggerOption
     condition_dropout: float
     """Share of song visits whose condition is replaced by the null condition, in [0, 1]; guidance needs it above 0."""
@@ -95,6 +97,7 @@ class Train:
         require(self.schedule.warmup < self.total_steps, "schedule.warmup", steps, self.schedule.warmup)
         self.optimizer.check(self.target_names, self.adapter)
         self.ema.check(self.optimizer, self.total_steps)
+        self.samples.check(sharded=False)
         self.folder.check(may_resume=self.resume is Resume.auto)
         advice.say(advice.before(self))
 
@@ -153,7 +156,7 @@ class Train:
         from acetrain.acestep.load import check_base
         from acetrain.adapters.summary import announce
         from acetrain.training import checkpoint, fitting
-        from acetrain.training.device import check_devices
+        from acetrain.training.device import check_devices, device_of
         from acetrain.training.replicas import first_rank
 
         self.songs.check_template(template_digest())
@@ -167,9 +170,12 @@ class Train:
         check_devices(self.trainer.accelerator, self.trainer.devices)
         if first_rank():
             check_base(self.model)
+            self.samples.check_model(self.model)
             self.folder.claim(repeatable(self))
             fitting.announce(self, None if newest is None else checkpoint.step_of(newest))
-        module, keeper = fitting.assemble(self)
+        device = device_of(self.trainer.accelerator)
+        sampler = self.samples.sampler(self.folder.path, self.model, self.precision, device)
+        module, keeper = fitting.assemble(self, sampler)
         if first_rank():
             announce(module.dit, len(linear_layers(self.model.config("transformer"))), self.folder.path)
         fitting.fit(self, module, keeper)

@@ -17,6 +17,7 @@ from acetrain.training import advice, checkpoint
 from acetrain.training.checkpoint import Checkpoint
 from acetrain.training.device import peak_memory
 from acetrain.training.module import T_BINS, FlowMatching, StepReport
+from acetrain.training.sampler import Sampler
 from acetrain.training.signals import stopping
 from acetrain.training.validation import Validation
 
@@ -39,9 +40,12 @@ class Keeper(Callback):
         steps_per_epoch: int,
         every: "Every",
         save_adapter: Callable[[Path], None],
+        sampler: Sampler | None = None,
     ) -> None:
         self.folder, self.identity, self.validation = folder, identity, validation
         self.steps_per_epoch, self.every, self.save_adapter = steps_per_epoch, every, save_adapter
+        self.sampler = sampler
+        """What makes music on the way; None where none is asked for."""
         self.best: dict[str, float] = {}
         """Lowest held-out loss of each judged set of weights."""
         self.histogram = [0] * T_BINS
@@ -69,6 +73,7 @@ class Keeper(Callback):
             pl_module.begin()
         if pl_module.step == 0:
             self._validate(pl_module)
+        self._take_up_samples(trainer, pl_module)
         self.clock = time.monotonic()
 
     @rank_zero_only
@@ -100,11 +105,38 @@ class Keeper(Callback):
             for kind, weights in pl_module.judged(pl_module.optimizer.optimizer).items():
                 with weights:
                     self._save_adapter(f"adapter{kind}")
+            self._sample(trainer, pl_module)
         if report.step % self.every.save == 0 or last:
             self.save(pl_module)
+        if report.step < pl_module.horizon.total:
+            self._sample(trainer, pl_module)
         if pl_module.agreed_stop:
             trainer.should_stop = True
         self.clock = time.monotonic()
+
+    def _sample(self, trainer: Trainer, module: FlowMatching) -> None:
+        """The music of the present step, where it is due, of the averaged weights where there are such.
+
+        It comes after the checkpoint, so that a kill in it loses nothing, but before the last one: a run that is at its
+        end has all its music. The other ranks wait.
+        """
+        if self.sampler is None or not self.sampler.due(module.step, module.horizon.total):
+            return
+        *_, weights = module.judged(module.optimizer.optimizer).values()
+        if trainer.is_global_zero:
+            with weights:
+                self.sampler.make(module, trainer.loggers)
+        trainer.strategy.barrier("samples")
+
+    def _take_up_samples(self, trainer: Trainer, module: FlowMatching) -> None:
+        """Hand over the base's music at the start; after a restart make that of the present step, name what is lost."""
+        if self.sampler is None:
+            return
+        if self.resumed is None and trainer.is_global_zero:
+            self.sampler.introduce(trainer.loggers)
+        if self.resumed is not None:
+            self.sampler.tell_lost(module.step)
+            self._sample(trainer, module)
 
     def _validate(self, module: FlowMatching) -> dict[str, Tensor]:
         """Held-out losses of each judged set of weights; the best of each so far are kept in `best/`, `best_ema/`."""

@@ -26,6 +26,7 @@ from acetrain.training.module import FlowMatching, Recipe
 from acetrain.training.remembered import Remembered
 from acetrain.training.replicas import first_rank
 from acetrain.training.run_folder import signature_of
+from acetrain.training.sampler import Sampler
 from acetrain.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -45,9 +46,12 @@ def announce(run: "Train", resumed_step: int | None) -> None:
         print(warning(run.cache, run.model), file=sys.stderr, flush=True)
 
 
-def assemble(run: "Train") -> tuple[FlowMatching, Keeper]:
-    """The module that trains, on the CPU, and what happens around its steps."""
+def assemble(run: "Train", sampler: Sampler | None) -> tuple[FlowMatching, Keeper]:
+    """The module that trains, on the CPU, and what happens around its steps, `sampler` included, which gets to see the
+    base before anything is attached to it."""
     base = load_base(run.model, run.precision.base.dtype)
+    if sampler is not None and first_rank():
+        sampler.prepare(base.dit)
     run.adapter.attach(base.dit, run.target_names, run.seed)
     if run.trainer.gradient_checkpointing:
         base.dit.enable_gradient_checkpointing()
@@ -72,7 +76,9 @@ def assemble(run: "Train") -> tuple[FlowMatching, Keeper]:
         "settings": signature_of(run.folder.identity),
     }
     every = Every(run.trainer.checkpoint_every, run.trainer.validate_every, run.trainer.keep)
-    keeper = Keeper(run.folder.path, identity, validation, run.plan.steps_per_epoch, every, _saver(run, module))
+    keeper = Keeper(
+        run.folder.path, identity, validation, run.plan.steps_per_epoch, every, _saver(run, module), sampler
+    )
     return module, keeper
 
 
@@ -99,7 +105,7 @@ def finish(run: "Train", newest: Path) -> None:
     """Say that nothing is left to train, after writing what a kill kept the last step from writing."""
     step, folder = checkpoint.step_of(newest), run.folder.path
     if any(saved.written_step(folder / f"adapter{kind}") != step for kind in run.ema.kinds):
-        module, keeper = assemble(run)
+        module, keeper = assemble(run, None)
         last, optimizer = checkpoint.read(newest), module.configure_optimizers()
         checkpoint.restore(last, module, keeper.identity)
         checkpoint.load_optimizer(optimizer, last.optimizer)

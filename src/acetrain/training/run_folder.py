@@ -20,6 +20,7 @@ UNSIGNED = (
     "max_steps",
     "max_epochs",
     "logger",
+    "samples",
     "model",
     "data.max_frames",
     "data.budgets",
