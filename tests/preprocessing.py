@@ -17,6 +17,7 @@ def preprocess(songs: Path | str, cache: Path | str, model: Tiny, precision: Pre
         "seed": 0,
         "max_duration": None,
         "crop_seconds": None,
+        "loudness": None,
         "on_error": OnError.stop,
         "accelerator": Accelerator.cpu,
         "prompts": AS_WRITTEN,

@@ -151,3 +151,27 @@ def test_warnings_are_told_and_stop_nothing(tones: Preprocess, capsys) -> None:
         "warning:  c.wav: keys.csv: no row for it",
         "warning:  keys.csv: names 'x.wav', not in this folder",
     ]
+
+
+def test_songs_are_brought_to_one_loudness_and_it_is_said_where_not(tones: Preprocess, tmp_path: Path, capsys) -> None:
+    def level(cache: Cache, position: int) -> float:
+        return float(cache.read(cache.songs[position])[0].square().mean())
+
+    rng = np.random.default_rng(0)
+    for name, factor in (("a.wav", 0.2), ("b.wav", 0.02)):
+        soundfile.write(Path(tones.songs) / name, factor * rng.standard_normal((16000, 2)), 16000, subtype="FLOAT")
+    spiked = 0.01 * rng.standard_normal((48000, 2))
+    spiked[100] = 0.9
+    soundfile.write(Path(tones.songs) / "c.wav", spiked, 16000, subtype="FLOAT")
+    plain = run(tones)
+    told = capsys.readouterr().err
+    leveled = run(replace(tones, cache=str(tmp_path / "leveled"), loudness=-20.0))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning, loudness:")]
+    assert len(said) == 1 and "c.wav: comes to" in said[0] and "loudness" not in told
+    assert (plain.fingerprint.loudness, leveled.fingerprint.loudness) == (None, -20.0)
+    assert plain.digest() != leveled.digest()
+    assert abs(level(leveled, 0) / level(leveled, 1) - 1) < 0.5 * abs(level(plain, 0) / level(plain, 1) - 1)
+    with pytest.raises(Refused, match=r"has loudness None, asked for is -20.0"):
+        run(replace(tones, loudness=-20.0))
+    with pytest.raises(Refused, match=r"has loudness -20.0, asked for is None"):
+        run(replace(tones, cache=str(tmp_path / "leveled")))

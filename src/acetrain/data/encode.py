@@ -6,8 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AceStepPipeline, AutoencoderOobleck
+from jaxtyping import Float32
 from torch import Tensor
 
 from acetrain.acestep.conditions import (
@@ -23,8 +25,10 @@ from acetrain.acestep.model import Model
 from acetrain.data import audio
 from acetrain.data.check import Checked
 from acetrain.data.faults import Fault
+from acetrain.data.gain import amplified, gain_to
 from acetrain.data.index import CachedSong
 from acetrain.data.script import Encodings
+from acetrain.data.songs import Song
 from acetrain.data.stage import Stage
 from acetrain.data.store import Store, path_of
 from acetrain.data.variants import Variants
@@ -32,6 +36,7 @@ from acetrain.errors import Refused
 from acetrain.keyed import generator
 from acetrain.training.device import peak_memory, reset_peak_memory
 
+Stereo = Float32[np.ndarray, "2 sample"]
 Counted = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 """Shows the progress of a labelled number of like steps."""
 
@@ -45,6 +50,8 @@ class Encoded:
     """Songs that could not be encoded."""
     notes: list[Fault] = field(default_factory=list)
     """Songs whose text is longer than what the model reads."""
+    levels: list[Fault] = field(default_factory=list)
+    """Songs that did not come to the loudness asked for."""
     peaks: dict[str, int] = field(default_factory=dict)
     """Pass -> peak of the memory in bytes."""
 
@@ -122,10 +129,22 @@ class Encoder:
 
     def _latents(self, vae: AutoencoderOobleck, checked: Checked, made: Encoded) -> None:
         song, fingerprint = checked.song, self.store.fingerprint
-        samples = torch.from_numpy(audio.read(song.audio, fingerprint.sample_rate, self.crop))
+        samples = torch.from_numpy(
+            self._leveled(audio.read(song.audio, fingerprint.sample_rate, self.crop), song, made)
+        )
         latents = encode_latents(vae, samples, generator(fingerprint.seed, "posterior", song.name))
         cropped = self.crop is not None and samples.shape[1] >= round(self.crop * fingerprint.sample_rate)
         self._keep("latents", checked, {"latents": latents, "cropped": torch.tensor(cropped)})
+
+    def _leveled(self, samples: Stereo, song: Song, made: Encoded) -> Stereo:
+        """The samples at the loudness that all songs are brought to, if they are."""
+        fingerprint = self.store.fingerprint
+        if fingerprint.loudness is None:
+            return samples
+        gain = gain_to(fingerprint.loudness, samples, fingerprint.sample_rate)
+        if gain.told:
+            made.levels.append(Fault(song.name, gain.told))
+        return amplified(samples, gain.decibels)
 
     def _text_encoder(self) -> AceStepPipeline:
         return load_text_pipeline(self.model, self.dtype, self.device)

@@ -118,6 +118,8 @@ class Fingerprint:
     """Latent frames a second."""
     sample_rate: int
     """Rate of the audio that was encoded, in Hz."""
+    loudness: float | None = None
+    """LUFS that songs were brought to; None where each has its own."""
 
     @property
     def is_foreign(self) -> bool:
@@ -125,8 +127,9 @@ class Fingerprint:
         return self.weights == UNKNOWN
 
     def identity(self) -> dict[str, Any]:
-        """Everything that fixes the result: all fields but the remembered files."""
-        return {key: value for key, value in asdict(self).items() if key != "weights_files"}
+        """Everything that fixes the result: all fields but the remembered files, and the loudness if there is one."""
+        left_out = ("weights_files",) if self.loudness is not None else ("weights_files", "loudness")
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     def digest(self) -> str:
         return digest_of(self.identity())

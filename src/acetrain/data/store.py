@@ -38,10 +38,10 @@ class Store:
     def _check_index(self) -> None:
         found, _ = read_index(self.folder)
         ours, theirs = self.fingerprint.identity(), found.identity()
-        for key in ours:
-            if ours[key] != theirs[key]:
+        for key in ours | theirs:
+            if ours.get(key) != theirs.get(key):
                 raise Refused(
-                    f"cache: {self.folder} has {key} {_short(theirs[key])}, asked for is {_short(ours[key])}\n"
+                    f"cache: {self.folder} has {key} {_short(theirs.get(key))}, asked for is {_short(ours.get(key))}\n"
                     "choose another folder, or delete this one"
                 )
 

@@ -47,6 +47,10 @@ class Preprocess:
     crop_seconds: float | None
     """Seconds of a longer song that a visit may hear in training (`data.crop_seconds`), at least 1: prompts are encoded
     that state this length, with the lyrics that are sung in each part of the song. null encodes whole songs alone."""
+    loudness: float | None
+    """Integrated loudness in LUFS (ITU-R BS.1770-4) that each song is brought to by one gain, from -40 to 0; what the
+    models make lies between -16 and -12. Gain stops where a peak would rise above -1 dB, and says so. null leaves songs
+    as loud as they are."""
     on_error: OnError
     """What songs that cannot be used lead to: stop encodes none, skip leaves them out; either names them all."""
     accelerator: Accelerator
@@ -63,6 +67,8 @@ class Preprocess:
         require(longest is None or 0 < longest <= LONGEST, "max_duration", rule, longest)
         crop, rule = self.crop_seconds, f"at least 1 and at most {LONGEST}, or null"
         require(crop is None or 1 <= crop <= LONGEST, "crop_seconds", rule, crop)
+        level = self.loudness
+        require(level is None or -40 <= level <= 0, "loudness", "from -40 to 0 LUFS, or null", level)
 
     def check(self) -> None:
         """Whether there are songs and a place for the cache; opens no audio and creates nothing."""
@@ -136,6 +142,7 @@ class Preprocess:
             condition_width=self.model.config("condition_encoder")["hidden_size"],
             frame_rate=vae["sampling_rate"] / math.prod(vae["downsampling_ratios"]),
             sample_rate=vae["sampling_rate"],
+            loudness=self.loudness,
         )
 
     def _remembered_hash(self, files: list[Stamp]) -> str | None:
@@ -161,6 +168,8 @@ class Preprocess:
         print(f"peak memory ({device.type}): {peaks}")
         for line in report(encoded.notes):
             print(f"warning, cut off:{line}", file=sys.stderr)
+        for line in report(encoded.levels):
+            print(f"warning, loudness:{line}", file=sys.stderr)
         if encoded.faults and self.on_error is OnError.stop:
             raise Failed(self._told(encoded.faults))
         self._say_left_out(encoded.faults)
