@@ -172,6 +172,7 @@ class Train:
             check_base(self.model)
             self.samples.check_model(self.model)
             self.folder.claim(repeatable(self))
+            advice.noted(self.folder.path, advice.before(self))
             fitting.announce(self, None if newest is None else checkpoint.step_of(newest))
         device = device_of(self.trainer.accelerator)
         sampler = self.samples.sampler(self.folder.path, self.model, self.precision, device)

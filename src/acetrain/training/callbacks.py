@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from acetrain.tracking.progress import TrainingProgress
-from acetrain.tracking.table import Table
+from acetrain.tracking.table import Table, read
 from acetrain.training import advice, checkpoint
 from acetrain.training.checkpoint import Checkpoint
 from acetrain.training.device import peak_memory
@@ -20,6 +20,7 @@ from acetrain.training.module import T_BINS, FlowMatching, StepReport
 from acetrain.training.sampler import Sampler
 from acetrain.training.signals import stopping
 from acetrain.training.validation import Validation
+from acetrain.training.watch import Watch
 
 METRICS = ("epoch", "loss", "val_loss", "lr", "grad_norm", "skipped", "songs", "frames", "padding")
 SPEED = ("songs_per_s", "frames_per_s", "peak_memory_mb", "seconds")
@@ -82,6 +83,8 @@ class Keeper(Callback):
         averaged = [f"val_loss{kind}" for kind in kinds if kind]
         columns = [*METRICS, *averaged, *module.figures(), *self._bins(module), *SPEED]
         self.metrics = Table(self.folder / "metrics.csv", columns, last_step)
+        self.watch = Watch(module.recipe.optimizer, self.steps_per_epoch)
+        self.watch.go_on_from(read(self.metrics.path))
         losses = [f"loss{kind}" for kind in kinds]
         self.held_out = Table(self.folder / "validation.csv", ["song", "quantile", "t", *losses], last_step)
         self.progress = TrainingProgress(module.step, module.horizon.total)
@@ -190,12 +193,12 @@ class Keeper(Callback):
         }
         figures = module.figures()
         row |= figures
-        advice.say(advice.after(module.recipe.optimizer, report.step, figures))
         if losses:
             row |= {f"val_loss{kind}": found.mean().item() for kind, found in losses.items()}
             means = [mean for found in losses.values() for mean in found.mean(dim=0).tolist()]
             row |= dict(zip(self._bins(module), means, strict=True))
         self.metrics.append([row])
+        advice.say(advice.noted(self.folder, self.watch.after(row)))
         self._track(trainer, row)
         self.progress.update(report.step, report.loss, row["songs_per_s"], row["frames_per_s"])
 

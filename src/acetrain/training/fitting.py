@@ -10,6 +10,7 @@ import torch
 
 from acetrain import __version__
 from acetrain.acestep.load import load_base
+from acetrain.acestep.model import Released
 from acetrain.adapters.files import saved
 from acetrain.adapters.summary import summarised, trained_modules
 from acetrain.config import repeatable, resolved
@@ -19,9 +20,10 @@ from acetrain.data.module import CachedSongs
 from acetrain.errors import Failed
 from acetrain.tracking.plots import plot_run
 from acetrain.tracking.provenance import commit
-from acetrain.training import checkpoint
-from acetrain.training.budget import Budget, Extent, too_large
+from acetrain.training import advice, checkpoint
+from acetrain.training.budget import Budget, Extent, card_of, too_large
 from acetrain.training.callbacks import Every, Keeper
+from acetrain.training.device import device_of
 from acetrain.training.module import FlowMatching, Recipe
 from acetrain.training.remembered import Remembered
 from acetrain.training.replicas import first_rank
@@ -89,6 +91,8 @@ def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
     name = f"{run.name}-{signature_of(run.folder.identity)}"
     start = checkpoint.newest_step(folder)
     config = resolved(run) | {"trained": summarised(trained_modules(module.dit), module.dit)}
+    if first_rank():
+        advice.say(advice.noted(folder, _about_card(run)))
     loggers = run.logger.open(folder, name, run.name, config, start) if first_rank() else []
     try:
         run.trainer.build(run.precision, loggers, keeper, folder).fit(module, data)
@@ -121,6 +125,16 @@ def _budget(run: "Train") -> Budget:
     tokens = max(song.most_tokens for song in run.songs.songs)
     extent = Extent(max(frames), min(frames), tokens, run.songs_per_step)
     return Budget(run.data.budget, extent, Remembered(run.data.budgets))
+
+
+def _about_card(run: "Train") -> list[str]:
+    """What there is to say of a given frame budget on the card, for a model as released."""
+    card, frames = card_of(device_of(run.trainer.accelerator)), run.data.budget
+    if card is None or frames is None or not isinstance(run.model, Released):
+        return []
+    longest = max(song.frames for song in run.songs.songs)
+    line = advice.batch_on_card(min(run.songs_per_step, frames // longest), card, run.data.max_frames)
+    return [line] if line else []
 
 
 def _saver(run: "Train", module: FlowMatching) -> Callable[[Path], None]:

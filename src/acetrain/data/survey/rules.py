@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from acetrain.data.survey import tags
 from acetrain.data.survey.collect import Survey, Usable
+from acetrain.data.usual import usual_passes
 from acetrain.data.wording import TagPosition
 
 
@@ -123,8 +124,8 @@ def _genres(found: Survey, most: float) -> Advice | None:
 
 def _epochs(found: Survey, fewest: float) -> Advice | None:
     count = len(found.songs)
-    epochs = next((text for most, text in EPOCHS if count < most), LATER_EPOCHS)
-    what = f"{epochs} epochs are usual for so many songs (max_epochs); stop where the validation loss rises"
+    least, most = usual_passes(count)
+    what = f"{least} to {most} epochs are usual for so many songs (max_epochs); stop where the validation loss rises"
     return Advice("epochs", what) if count >= fewest else None
 
 
@@ -138,9 +139,6 @@ def _loudness(song: Usable) -> float:
     return -14.0 if song.audio.loudness is None else song.audio.loudness
 
 
-EPOCHS = ((5, "800 to 1000"), (20, "500 to 800"))
-"""Below how many songs -> how many epochs."""
-LATER_EPOCHS = "300 to 500"
 LOUDNESS = "ACE-Step's own music lies between -16 and -12"
 
 RULES: tuple[SongRule | SetRule, ...] = (
