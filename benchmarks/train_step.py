@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader, Dataset
 from acetrain.command.quiet import quiet
 from acetrain.data.batch import Batch
 from acetrain.training.module import FlowMatching
-from acetrain.training.precision import Format, Precision
-from acetrain.training.trainer import Accelerator, TrainerOption
+from acetrain.training.precision import Format, Precision, Quantised
+from acetrain.training.trainer import Accelerator, Checkpointing, Compile, TrainerOption
 from benchmarks import machine, timing
 from benchmarks.album import ARMS, Album, frames, padded_frames
 from benchmarks.base import SHAPES, base_of, frame_rate, module_of
@@ -99,16 +99,19 @@ def run(module: FlowMatching, turns: Turns) -> timing.Timer:
         accelerator=accelerator,
         devices=1,
         nodes=1,
+        shard=False,
         validation_quantiles=1,
         checkpoint_every=1,
         keep=1,
         validate_every=1,
         clip=1.0,
         max_bad_steps=1,
-        gradient_checkpointing=setting.checkpointing,
+        gradient_checkpointing=Checkpointing.full if setting.checkpointing else Checkpointing.none,
+        gradient_checkpointing_every=1,
+        compile=Compile.off,
     )
     with tempfile.TemporaryDirectory() as folder:
-        trainer = option.build(Precision(setting.format, setting.format), [], timer, Path(folder))
+        trainer = option.build(Precision(setting.format, setting.format, Quantised.none), [], timer, Path(folder))
         trainer.fit(module, DataLoader(turns, batch_size=None))
     return timer
 
@@ -205,7 +208,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["tiny", *SHAPES], default="tiny")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--format", choices=[format.name for format in Format], help="fp32 on a CPU, bf16 on a GPU")
+    parser.add_argument("--format", choices=["fp32", "bf16"], help="fp32 on a CPU, bf16 on a GPU")
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--songs-per-step", type=int, default=4)

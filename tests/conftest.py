@@ -12,7 +12,7 @@ install_import_hook("acetrain", "typechecks.typed")
 gc.set_threshold(100_000, 50, 1000)  # looking through all that torch has made, again and again, is a tenth of the time
 
 from acetrain.acestep.model import Tiny  # noqa: E402
-from acetrain.training.precision import Format, Precision  # noqa: E402
+from acetrain.training.precision import Format, Precision, Quantised  # noqa: E402
 
 SONGS = {
     "a.wav": (1.5, 44100, 2, None),
@@ -33,7 +33,7 @@ def tiny() -> Tiny:
 
 @pytest.fixture(scope="session")
 def fp32() -> Precision:
-    return Precision(Format.fp32, Format.fp32)
+    return Precision(Format.fp32, Format.fp32, Quantised.none)
 
 
 @pytest.fixture(scope="session")

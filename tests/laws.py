@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from acetrain.acestep.load import Base, text_to_music_context
 from acetrain.acestep.names import diffusers, linear_layers
+from acetrain.acestep.quantised import dequantise, quantise
 from acetrain.adapters.adapter import Adapter
 from acetrain.adapters.files import saved
 from acetrain.adapters.injection import adapter_state, load_adapter_state, trainable
@@ -317,14 +318,52 @@ def weighs_every_time_by_itself(weighting: Weighting) -> None:
 
 
 def keeps_the_adapter_in_fp32(precision: Precision, adapter: Adapter, targets: Targets) -> None:
+    device = torch.device("cpu")
+    settled = precision.on(device)
     loaded = base()
-    nn.Module.to(loaded.dit, precision.base.dtype)
+    nn.Module.to(loaded.dit, settled.base.dtype)
+    settled.store(loaded.dit)
     adapter.attach(loaded.dit, targets.select(LAYERS), seed=0)
     training = module(loaded)
-    with torch.autocast("cpu", precision.compute.dtype, enabled=precision.lightning() == "bf16-mixed"):
+    with settled.autocast(device):
         losses = training.song_losses(BATCH, draw(BATCH, training.recipe.timesteps, 0.0))
     losses.mean().backward()
     weights = trainable(loaded.dit).values()
     assert losses.dtype is torch.float32 and losses.isfinite().all()
     assert all(weight.dtype is torch.float32 and weight.grad is not None for weight in weights)
     assert any(weight.grad.abs().max() > 0 for weight in weights if weight.grad is not None)
+
+
+def trained_on_quantised_weights_fits_them_dense(
+    adapter: Adapter, targets: Targets, kind: str, folder: Path, steps: int = 2
+) -> None:
+    """Law 1 on a base in 8 or 4 bits: attached, saved and merged as on the dense base that its codes stand for."""
+
+    def quantised() -> Base:
+        loaded = base()
+        quantise(loaded.dit, kind, torch.float32)
+        return loaded
+
+    ours = quantised()
+    before, stored = output(ours), [codes.clone() for codes in ours.dit.buffers()]
+    adapter.attach(ours.dit, targets.select(LAYERS), seed=0)
+    ours.dit.eval()
+    assert (output(ours) - before).abs().max() < 1e-5
+    training, descent = module(ours), torch.optim.AdamW(trainable(ours.dit).values(), lr=1e-2)
+    for step in range(steps):
+        advance(training, descent, step)
+    ours.dit.eval()
+    trained_output = output(ours)
+    assert not torch.equal(trained_output, before)
+    codes = [buffer for name, buffer in ours.dit.named_buffers() if name.endswith(("codes", "scales"))]
+    assert all(any(torch.equal(one, other) for other in stored if other.shape == one.shape) for one in codes)
+    adapter.save(ours.dit, folder, "tiny", {})
+    dense = quantised()
+    dequantise(dense.dit)
+    assert torch.equal(output(dense), before)
+    saved.load(dense.dit, [(folder, 1.0)])
+    dense.dit.eval()
+    scale = trained_output.abs().max()
+    assert (output(dense) - trained_output).abs().max() / scale < 1e-5
+    merge(dense.dit)
+    assert (output(dense) - trained_output).abs().max() / scale < 1e-5

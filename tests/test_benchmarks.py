@@ -63,7 +63,7 @@ def test_the_released_shapes_are_those_of_the_releases(model: str, parameters: f
     trained = trainable(module_of(base, rank=64, checkpointing=True).dit).values()
     assert sum(weight.numel() for weight in trained) == adapter
     assert {weight.dtype for weight in trained} == {torch.float32}
-    assert base.dit.gradient_checkpointing
+    assert base.dit.recomputed
 
 
 @pytest.mark.slow

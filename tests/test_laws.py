@@ -100,6 +100,15 @@ def test_every_precision_keeps_the_adapter_in_fp32(precision: str) -> None:
     laws.keeps_the_adapter_in_fp32(option("precision", precision), adapter, targets)
 
 
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+@pytest.mark.parametrize(
+    "adapter", [name if name == "lora" else pytest.param(name, marks=pytest.mark.slow) for name in options("adapter")]
+)
+def test_every_adapter_trains_on_a_quantised_base_as_on_the_dense_one_it_stands_for(adapter, kind, tmp_path) -> None:
+    parts = option("adapter", adapter), option("targets", EVERYWHERE)
+    laws.trained_on_quantised_weights_fits_them_dense(*parts, kind, tmp_path / "adapter")
+
+
 def test_no_group_is_forgotten() -> None:
     groups = set(Composer("train", SOURCES).groups())
     assert groups == {*LAWS, "adapter", "targets", "precision"} | ELSEWHERE

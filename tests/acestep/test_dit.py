@@ -52,9 +52,9 @@ def padded(loaded: Base, order: list[int], checkpointing: bool = False) -> torch
         batch.condition[row, tokens:] = -9.0
     context = text_to_music_context(loaded.silence, batch.latents.shape[1]).expand(len(order), -1, -1)
     if checkpointing:
-        loaded.dit.enable_gradient_checkpointing()
+        loaded.dit.recompute(1)
     else:
-        loaded.dit.disable_gradient_checkpointing()
+        loaded.dit.recompute(0)
     return loaded.dit.velocity(batch.latents, TIMES[order], batch.condition, context, batch.frames, batch.tokens)
 
 

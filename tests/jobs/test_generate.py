@@ -21,7 +21,7 @@ from acetrain.data.prompt import INSTRUMENTAL
 from acetrain.errors import Failed, Refused
 from acetrain.jobs.generate import Generate
 from acetrain.keyed import seed_of
-from acetrain.training.precision import Format, Precision
+from acetrain.training.precision import Format, Precision, Quantised
 from acetrain.training.trainer import Accelerator
 
 LEAST = 2**-15
@@ -221,7 +221,7 @@ def test_tasks_of_the_base_warn_elsewhere() -> None:
 
 
 def test_an_adapter_works_on_a_bf16_base(job: Generate, adapter: Path) -> None:
-    run(replace(job, adapter_path=str(adapter), precision=Precision(Format.bf16, Format.bf16)))
+    run(replace(job, adapter_path=str(adapter), precision=Precision(Format.bf16, Format.bf16, Quantised.none)))
     assert settings(job)["precision"] == "bf16"
 
 

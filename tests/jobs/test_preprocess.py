@@ -26,7 +26,7 @@ from acetrain.data.cache import Cache
 from acetrain.data.songs import scan
 from acetrain.errors import Failed, Refused
 from acetrain.jobs.preprocess import OnError, Preprocess
-from acetrain.training.precision import Format, Precision
+from acetrain.training.precision import Format, Precision, Quantised
 from acetrain.training.trainer import Accelerator
 
 
@@ -221,7 +221,7 @@ def test_a_cache_of_nothing_is_not_written(job: Preprocess, tmp_path: Path, monk
     ("change", "message"),
     [
         ({"seed": 5}, "has seed 0, asked for is 5"),
-        ({"precision": Precision(Format.bf16, Format.bf16)}, "has precision fp32, asked for is bf16"),
+        ({"precision": Precision(Format.bf16, Format.bf16, Quantised.none)}, "has precision fp32, asked for is bf16"),
         ({"model": Tiny("other", "", 4, 1.0, 1.0)}, "has variant tiny, asked for is other"),
     ],
 )
@@ -242,7 +242,7 @@ def test_texts_that_are_cut_off_are_told(job: Preprocess, tmp_path: Path, capsys
 
 def test_bf16_encodes_too(job: Preprocess, tiny_cache: Path, tmp_path: Path) -> None:
     write_tone(tmp_path / "songs" / "a.wav", 1.0)
-    job.songs, job.precision = str(tmp_path / "songs"), Precision(Format.bf16, Format.bf16)
+    job.songs, job.precision = str(tmp_path / "songs"), Precision(Format.bf16, Format.bf16, Quantised.none)
     cache = run(job)
     latents, condition = cache.read(cache.songs[0])
     assert cache.fingerprint.precision == "bf16" and latents.dtype == condition.dtype == torch.float32

@@ -1,11 +1,16 @@
 """The DiT with its padding masked out: what a song gets does not depend on what it is batched with."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import AceStepTransformer1DModel
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+VARIANTS = 64
+"""Versions of a block that are compiled before torch gives up: blocks, masks, lengths and modes each ask for some."""
 
 
 class MaskedDiT(AceStepTransformer1DModel):
@@ -15,6 +20,35 @@ class MaskedDiT(AceStepTransformer1DModel):
     padded frames are zero, as the model's own odd-length padding is, and no valid token attends to a padded frame or
     condition row.
     """
+
+    recomputed: tuple[int, ...] = ()
+    """Numbers of the blocks whose activations are computed again in the backward pass."""
+    compiled: bool = False
+    """Whether the blocks are compiled."""
+
+    def recompute(self, every: int) -> None:
+        """Keep no activations within every `every`-th block, the first included: they are computed again when needed.
+
+        The gradients stay the same to the bit; 0 keeps all activations.
+        """
+        self.recomputed = tuple(range(0, len(self.layers), every)) if every else ()
+        chosen = {id(self.layers[index]) for index in self.recomputed}
+
+        def run(block: nn.Module, *arguments: Any) -> Tensor:
+            if id(block) not in chosen:
+                return block(*arguments)
+            return checkpoint(block, *arguments, use_reentrant=False)  # pyright: ignore[reportReturnType]
+
+        self.enable_gradient_checkpointing(run) if chosen else self.disable_gradient_checkpointing()
+
+    def compile_blocks(self) -> None:
+        """Have each block's forward pass compiled when it first runs, and again for other kinds of masks or lengths."""
+        import torch._dynamo as dynamo  # slow to import, and of no use to a run without compilation
+
+        dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, VARIANTS)
+        for block in self.layers:
+            block.forward = torch.compile(block.forward)
+        self.compiled = True
 
     def velocity(
         self,

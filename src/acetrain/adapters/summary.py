@@ -14,6 +14,8 @@ from peft.tuners.vera.layer import VeraLayer
 from torch import nn
 
 from acetrain.acestep.names import official
+from acetrain.acestep.quantised import QuantisedLinear
+from acetrain.acestep.quantised import QuantisedLinear
 from acetrain.adapters.injection import NAME, START, adapter_layers, trainable
 from acetrain.adapters.lycoris_layers import CHILD, Attached, lycoris_layers
 from acetrain.adapters.targets import block_of
@@ -95,7 +97,8 @@ def summarised(modules: list[Trained], dit: nn.Module) -> dict[str, Any]:
     training = sum(module.parameters for module in modules)
     attached = {NAME, START, CHILD}
     own = [value for name, value in dit.named_parameters() if attached.isdisjoint(name.split("."))]
-    whole = sum(value.numel() for value in own)
+    quantised = [layer for layer in dit.modules() if isinstance(layer, QuantisedLinear)]
+    whole = sum(value.numel() for value in own) + sum(one.in_features * one.out_features for one in quantised)
     kinds = Counter((module.kind, _shape(module)) for module in modules)
     lines = [f"{count} x {kind} {shape}" for (kind, shape), count in kinds.items()]
     return {"modules": len(modules), "parameters": training, "share": training / whole, "kinds": lines}

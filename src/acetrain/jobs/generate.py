@@ -89,6 +89,7 @@ class Generate:
         require(
             self.guidance is None or 1 <= self.guidance < math.inf, "guidance", "at least 1, or null", self.guidance
         )
+        self.precision.check_encoding("generate")
         require(Path(self.output).suffix.lower() in WRITTEN, "output", f"a {', '.join(WRITTEN)} file", self.output)
         self._prompt()
 
@@ -127,7 +128,8 @@ class Generate:
         from acetrain.tracking.counted import counted
         from acetrain.training.device import device_of
 
-        pipeline = load_pipeline(self.model, self.precision.base.dtype, device_of(self.accelerator))
+        device = device_of(self.accelerator)
+        pipeline = load_pipeline(self.model, self.precision.encoding(device).dtype, device)
         if self._adapters:
             saved.load(pipeline.transformer, self._adapters)
         sampling, rate = self._sampling(), pipeline.sample_rate

@@ -17,11 +17,13 @@ from acetrain.data.prompts import Prompts
 from acetrain.data.songs import Scan, scan
 from acetrain.data.store import Store
 from acetrain.errors import Failed, Refused, require
-from acetrain.training.precision import Precision
+from acetrain.training.precision import Format, Precision
 from acetrain.training.trainer import Accelerator
 from acetrain.writable import writable_folder
 
 if TYPE_CHECKING:
+    import torch
+
     from acetrain.data.check import Checked
 
 
@@ -69,6 +71,7 @@ class Preprocess:
         require(crop is None or 1 <= crop <= LONGEST, "crop_seconds", rule, crop)
         level = self.loudness
         require(level is None or -40 <= level <= 0, "loudness", "from -40 to 0 LUFS, or null", level)
+        self.precision.check_encoding("preprocess")
 
     def check(self) -> None:
         """Whether there are songs and a place for the cache; opens no audio and creates nothing."""
@@ -136,7 +139,7 @@ class Preprocess:
             weights_files=files,
             template=template_digest(),
             timbre=self.model.timbre,
-            precision=self.precision.base.name,
+            precision=self._encoding.name,
             seed=self.seed,
             latent_channels=vae["decoder_input_channels"],
             condition_width=self.model.config("condition_encoder")["hidden_size"],
@@ -144,6 +147,17 @@ class Preprocess:
             sample_rate=vae["sampling_rate"],
             loudness=self.loudness,
         )
+
+    @property
+    def _device(self) -> "torch.device":
+        from acetrain.training.device import device_of
+
+        return device_of(self.accelerator)
+
+    @property
+    def _encoding(self) -> Format:
+        """The format that songs are encoded in."""
+        return self.precision.encoding(self._device)
 
     def _remembered_hash(self, files: list[Stamp]) -> str | None:
         if not (Path(self.cache) / INDEX).exists():
@@ -158,11 +172,10 @@ class Preprocess:
         from acetrain.acestep.load import check_encoders
         from acetrain.data.encode import Encoder
         from acetrain.tracking.counted import counted
-        from acetrain.training.device import device_of
 
         check_encoders(self.model)
-        device = device_of(self.accelerator)
-        encoder = Encoder(self.model, self.precision.base.dtype, device, store, self.max_duration, self.crop_seconds)
+        device = self._device
+        encoder = Encoder(self.model, self._encoding.dtype, device, store, self.max_duration, self.crop_seconds)
         encoded = encoder.encode(songs, counted)
         peaks = ", ".join(f"{name} {peak / 2**30:.2f} GiB" for name, peak in encoded.peaks.items())
         print(f"peak memory ({device.type}): {peaks}")

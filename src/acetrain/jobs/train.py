@@ -97,7 +97,8 @@ class Train:
         require(self.schedule.warmup < self.total_steps, "schedule.warmup", steps, self.schedule.warmup)
         self.optimizer.check(self.target_names, self.adapter)
         self.ema.check(self.optimizer, self.total_steps)
-        self.samples.check(sharded=False)
+        self.samples.check(self.trainer.shard)
+        self.trainer.check(self.precision, self.data)
         self.folder.check(may_resume=self.resume is Resume.auto)
         advice.say(advice.before(self))
 
@@ -116,6 +117,11 @@ class Train:
     def density(self) -> Timesteps:
         """The density of timesteps, with what it leaves to the checkpoint."""
         return self.timesteps.fitted(self.model.checkpoint.said_of_timesteps())
+
+    @cached_property
+    def formats(self) -> Precision:
+        """The precision on the device that is trained on. Raises `Refused` where the device cannot do as asked for."""
+        return self.precision.on(self.trainer.device)
 
     @cached_property
     def split(self) -> tuple[list[CachedSong], list[CachedSong]]:
@@ -156,7 +162,6 @@ class Train:
         from acetrain.acestep.load import check_base
         from acetrain.adapters.summary import announce
         from acetrain.training import checkpoint, fitting
-        from acetrain.training.device import check_devices, device_of
         from acetrain.training.replicas import first_rank
 
         self.songs.check_template(template_digest())
@@ -167,15 +172,14 @@ class Train:
             if first_rank():
                 fitting.finish(self, newest)
             return
-        check_devices(self.trainer.accelerator, self.trainer.devices)
+        _ = self.formats
         if first_rank():
             check_base(self.model)
             self.samples.check_model(self.model)
             self.folder.claim(repeatable(self))
             advice.noted(self.folder.path, advice.before(self))
             fitting.announce(self, None if newest is None else checkpoint.step_of(newest))
-        device = device_of(self.trainer.accelerator)
-        sampler = self.samples.sampler(self.folder.path, self.model, self.precision, device)
+        sampler = self.samples.sampler(self.folder.path, self.model, self.formats, self.trainer.device)
         module, keeper = fitting.assemble(self, sampler)
         if first_rank():
             announce(module.dit, len(linear_layers(self.model.config("transformer"))), self.folder.path)

@@ -194,11 +194,11 @@ def _reachable(device: torch.device) -> float:
 def too_large(module: FlowMatching, what: str) -> str:
     """That `what` does not fit the memory, and what helps."""
     card = card_of(module.device)
-    checkpointing = module.dit.gradient_checkpointing
+    recomputed, blocks = len(module.dit.recomputed), len(module.dit.layers)
     ways = ["lower data.max_frames or let it be auto"]
-    ways += [] if checkpointing else ["set trainer.gradient_checkpointing=true"]
-    ways += [] if module.dit.scale_shift_table.dtype is torch.bfloat16 else ["set precision=bf16"]
+    ways += [] if recomputed == blocks else ["set trainer.gradient_checkpointing=full"]
+    ways += ["set precision=bf16"] if module.dit.scale_shift_table.dtype is torch.float32 else ["set precision=nf4"]
     return (
-        f"data.max_frames: {what} does not fit the memory of {card[0] if card else 'this machine'}, gradient "
-        f"checkpointing being {'on' if checkpointing else 'off'}; {', '.join(ways)}, or train on shorter songs"
+        f"data.max_frames: {what} does not fit the memory of {card[0] if card else 'this machine'}, with "
+        f"{recomputed} of {blocks} blocks recomputed; {', '.join(ways)}, or train on shorter songs"
     )

@@ -37,6 +37,8 @@ class Checkpoint:
     """Losses by bin of the density of timesteps; no bin where it follows none."""
     progress: dict[str, Any]
     """State of the callbacks that keep one: best validation, histogram."""
+    scaler: dict[str, Any] = field(default_factory=dict)
+    """What losses are scaled by in fp16, and since when; empty without fp16."""
     regime: dict[str, Any] = field(default_factory=dict)
     """What the adapter keeps beside its weights (`Regime.state`)."""
     format: int = FORMAT
@@ -54,6 +56,7 @@ def capture(module: FlowMatching, identity: dict[str, str], progress: dict[str, 
         bad_steps=module.bad_steps,
         running=module.running,
         progress=progress,
+        scaler=module.scaler.state_dict(),
         regime=module.regime.state(),
     )
 
@@ -75,6 +78,8 @@ def restore(checkpoint: Checkpoint, module: FlowMatching, identity: dict[str, st
             module.average.load(checkpoint.average)
     except ValueError as error:
         raise Failed(f"resume: the checkpoint at step {checkpoint.step} holds another adapter: {error}") from error
+    if module.scaler.is_enabled():
+        module.scaler.load_state_dict(checkpoint.scaler)
     total = module.horizon.total
     module.horizon = Horizon(**checkpoint.horizon).extended(module.recipe.schedule, checkpoint.step, total)
     module.step, module.bad_steps = checkpoint.step, checkpoint.bad_steps

@@ -51,12 +51,13 @@ def announce(run: "Train", resumed_step: int | None) -> None:
 def assemble(run: "Train", sampler: Sampler | None) -> tuple[FlowMatching, Keeper]:
     """The module that trains, on the CPU, and what happens around its steps, `sampler` included, which gets to see the
     base before anything is attached to it."""
-    base = load_base(run.model, run.precision.base.dtype)
+    formats = run.formats
+    base = load_base(run.model, formats.base.dtype)
+    formats.store(base.dit)
     if sampler is not None and first_rank():
         sampler.prepare(base.dit)
     run.adapter.attach(base.dit, run.target_names, run.seed)
-    if run.trainer.gradient_checkpointing:
-        base.dit.enable_gradient_checkpointing()
+    run.trainer.prepare(base.dit)
     recipe = Recipe(
         run.density,
         run.loss,
@@ -70,12 +71,13 @@ def assemble(run: "Train", sampler: Sampler | None) -> tuple[FlowMatching, Keepe
         run.seed,
     )
     regime = run.adapter.regime(base.dit, run.total_steps, LoneSongs(run.songs, run.split[0], run.seed))
-    module = FlowMatching(base, recipe, run.total_steps, regime).train()
+    module = FlowMatching(base, recipe, run.total_steps, regime, scaler=formats.scaler(run.trainer.device)).train()
     validation = Validation(run.songs, run.split[1], run.trainer.validation_quantiles, _budget(run))
     identity = {
         "data": run.songs.digest(),
         "plan": run.plan.digest(),
         "settings": signature_of(run.folder.identity),
+        "precision": formats.name,
     }
     every = Every(run.trainer.checkpoint_every, run.trainer.validate_every, run.trainer.keep)
     keeper = Keeper(
@@ -95,7 +97,7 @@ def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
         advice.say(advice.noted(folder, _about_card(run)))
     loggers = run.logger.open(folder, name, run.name, config, start) if first_rank() else []
     try:
-        run.trainer.build(run.precision, loggers, keeper, folder).fit(module, data)
+        run.trainer.build(run.formats, loggers, keeper, folder).fit(module, data)
     except torch.OutOfMemoryError as error:
         frames = budget.settled
         raise Failed(too_large(module, f"a micro-batch of {frames} frames" if frames else "the model")) from error

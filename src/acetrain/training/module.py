@@ -1,5 +1,6 @@
 """The training step: one optimizer step is the mean over its songs, however it is split."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -82,11 +83,19 @@ class FlowMatching(LightningModule):
     null_condition: Tensor
     silence: Tensor
 
-    def __init__(self, base: Base, recipe: Recipe, total_steps: int, regime: Regime | None = None) -> None:
+    def __init__(
+        self,
+        base: Base,
+        recipe: Recipe,
+        total_steps: int,
+        regime: Regime | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.dit, self.recipe = base.dit, recipe
         self.regime = regime or Regime()
+        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         self.register_buffer("null_condition", base.null_condition, persistent=False)
         self.register_buffer("silence", base.silence, persistent=False)
         self.average = recipe.ema.over(trainable(base.dit).values())
@@ -145,11 +154,11 @@ class FlowMatching(LightningModule):
         for batch in step:
             draws = draw(batch, self.recipe.timesteps, self.recipe.condition_dropout, self.running)
             losses = self.song_losses(batch, draws)
-            self.manual_backward((losses * draws.weights * self.shares(batch)).sum())
+            self.manual_backward(self.scaler.scale((losses * draws.weights * self.shares(batch)).sum()))
             seen.append(Seen(batch, draws.t, draws.weights, draws.bins, losses.detach()))
         penalty = self.regime.penalty() if self.global_rank == 0 else None
         if penalty is not None:
-            self.manual_backward(penalty)
+            self.manual_backward(self.scaler.scale(penalty))
         return seen
 
     def update(self, seen: Sequence[Seen]) -> None:
@@ -157,13 +166,14 @@ class FlowMatching(LightningModule):
         optimizer = self.optimizer
         parameters = list(trainable(self.dit).values())
         sum_gradients(parameters)
+        self.scaler.unscale_(optimizer.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
         totals = sum_over_ranks(torch.cat([self._totals(seen), self._by_bin(seen)]).to(self.device)).cpu()
         loss, songs, frames, padded, *histogram = totals[: 4 + T_BINS].tolist()
         factor = self.horizon.factor(self.recipe.schedule, self.step)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        finite = torch.isfinite(norm).item() and torch.isfinite(torch.tensor(loss)).item()
+        finite = math.isfinite(norm.item()) and math.isfinite(loss)
         if finite:
             optimizer.step()
             if self.average is not None:
@@ -173,12 +183,16 @@ class FlowMatching(LightningModule):
         self.regime.stepped(self.step + 1, finite)
         optimizer.zero_grad()
         self.step += 1
-        self.bad_steps = 0 if finite else self.bad_steps + 1
+        overflowed = not finite and math.isfinite(loss) and self.scaler.get_scale() > 1
+        self.scaler.update()
+        self.bad_steps = 0 if finite else self.bad_steps + (not overflowed)
         self.agreed_stop = largest_over_ranks(self.requested_stop, self.device)
         lr = self.recipe.optimizer.lr * factor
         counts = (round(songs), round(frames), round(padded), tuple(map(round, histogram)))
         self.report = StepReport(self.step, loss, norm.item(), lr, not finite, *counts)
-        if not finite:
+        if overflowed:
+            self._report_overflow()
+        elif not finite:
             self._report_bad_step(seen)
 
     def _totals(self, seen: Sequence[Seen]) -> Float[Tensor, " total"]:
@@ -207,6 +221,12 @@ class FlowMatching(LightningModule):
                 lost = part.losses.cpu().double()
                 sums.index_add_(1, part.bins, torch.stack([lost, torch.ones_like(lost)]))
         return sums.flatten().float()
+
+    def _report_overflow(self) -> None:
+        """Say that a step was skipped for its scale and not for its songs; at a scale of 1 it is a bad step."""
+        if self.global_rank == 0:
+            scale = self.scaler.get_scale()
+            print(f"step {self.step} skipped: its gradients overflow; losses are now scaled by {scale:g}", flush=True)
 
     def _report_bad_step(self, seen: Sequence[Seen]) -> None:
         """Name the songs of a skipped step; give up after too many in a row."""
@@ -242,8 +262,9 @@ class FlowMatching(LightningModule):
         return found
 
     def figures(self) -> dict[str, float]:
-        """What the optimizer estimates, such as Prodigy's d."""
-        return self.recipe.optimizer.figures(self.optimizer.optimizer)
+        """What the optimizer estimates, such as Prodigy's d, and what losses are scaled by in fp16."""
+        figures = self.recipe.optimizer.figures(self.optimizer.optimizer)
+        return figures | ({"loss_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {})
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The option's optimizer; the step itself applies the schedule."""

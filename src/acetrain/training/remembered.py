@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from acetrain import __version__, atomic
 from acetrain.adapters.injection import trainable
@@ -67,7 +68,9 @@ def circumstances(module: FlowMatching, card: tuple[str, int], extent: Mapping[s
         "optimizer": module.recipe.optimizer.kind,
         "average": module.average is not None,
         "precision": str(module.trainer.precision),
-        "gradient_checkpointing": bool(module.dit.gradient_checkpointing),
+        "recomputed": list(module.dit.recomputed),
+        "compiled": module.dit.compiled,
+        "stored": sorted({type(layer).__name__ for layer in module.dit.modules() if isinstance(layer, nn.Linear)}),
         **extent,
         "torch": torch.__version__,
         "acetrain": __version__,

@@ -8,6 +8,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from acetrain.adapters.injection import START
 
 
 class Replicas(DDPStrategy):
@@ -21,6 +25,28 @@ class Replicas(DDPStrategy):
         super().teardown()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+class Shards(Replicas):
+    """Replicas that share out the frozen base among them; the adapter is whole on each."""
+
+    def model_to_device(self) -> None:
+        """Share the base out block by block, so that no rank's device ever holds all of it; then move the rest."""
+        module = self.lightning_module
+        assert module is not None
+        shard(module.dit, init_device_mesh(self.root_device.type, (self.world_size,)))  # pyright: ignore
+        super().model_to_device()
+
+
+def shard(dit: nn.Module, mesh: DeviceMesh) -> None:
+    """Leave each rank of `mesh` a part of the frozen weights of each block, which is whole only while it computes.
+
+    Weights of adapters stay as they are, and so does the little that lies outside of the blocks. All ranks must from
+    now on run the blocks equally often.
+    """
+    for block in dit.get_submodule("layers").children():
+        own = {weight for name, weight in block.named_parameters() if weight.requires_grad or START in name.split(".")}
+        fully_shard(block, mesh=mesh, ignored_params=own)
 
 
 def first_rank() -> bool:

@@ -6,12 +6,16 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from acetrain.data.option import Data
 from acetrain.errors import require
-from acetrain.training.precision import Precision
+from acetrain.training.precision import Precision, Quantised
 
 if TYPE_CHECKING:
+    import torch
     from lightning.pytorch import Callback, Trainer
     from lightning.pytorch.loggers import Logger
+
+    from acetrain.acestep.dit import MaskedDiT
 
 
 class Accelerator(Enum):
@@ -22,16 +26,34 @@ class Accelerator(Enum):
     gpu = "gpu"
 
 
+class Checkpointing(Enum):
+    """Which blocks' activations are computed again in the backward pass."""
+
+    none = "none"
+    full = "full"
+    selective = "selective"
+
+
+class Compile(Enum):
+    """What is compiled."""
+
+    off = "off"
+    block = "block"
+
+
 @dataclass
 class TrainerOption:
     """Devices, checkpoints and the guards of a run."""
 
     accelerator: Accelerator
-    """Kind of device; auto takes a GPU where there is one."""
+    """Kind of device; auto takes a GPU where there is one, gpu refuses to run without."""
     devices: int
     """Processes, each with a device, on each node; more than 1 trains data-parallel."""
     nodes: int
     """Machines the run spans."""
+    shard: bool
+    """Whether the processes share the frozen base out among them, a block at a time (FSDP2, Zhao et al. 2023, torch's
+    `fully_shard`), instead of each holding all of it. The adapter is whole on each; the result is the same."""
     validation_quantiles: int
     """Timesteps every held-out song is judged at: the middle quantiles of equal shares of the training density."""
     checkpoint_every: int
@@ -44,8 +66,14 @@ class TrainerOption:
     """Largest norm of the gradient; larger ones are scaled down to it."""
     max_bad_steps: int
     """Steps in a row with a non-finite loss or gradient after which the run fails; each of them is skipped."""
-    gradient_checkpointing: bool
-    """Recompute activations in the backward pass: less memory, about a third more time, the same gradients."""
+    gradient_checkpointing: Checkpointing
+    """Which blocks keep no activations but compute them again in the backward pass (Chen et al. 2016): none, full (all
+    of them: least memory, about a third more time), or selective (every k-th). The gradients are the same."""
+    gradient_checkpointing_every: int
+    """The k of selective, at least 1: 2 is every other block, 3 every third."""
+    compile: Compile
+    """off, or block: `torch.compile` of each of the DiT's blocks. The first steps take a minute, the others less time;
+    the loss is the same to rounding."""
 
     def __post_init__(self) -> None:
         for key in (
@@ -56,9 +84,48 @@ class TrainerOption:
             "validate_every",
             "validation_quantiles",
             "max_bad_steps",
+            "gradient_checkpointing_every",
         ):
             require(getattr(self, key) >= 1, f"trainer.{key}", "at least 1", getattr(self, key))
         require(self.clip > 0, "trainer.clip", "above 0", self.clip)
+        alone = self.devices * self.nodes == 1
+        require(not (self.shard and alone), "trainer.shard", "false for a single process", self.shard)
+
+    def check(self, precision: Precision, data: Data) -> None:
+        """Raise Refused where a base that is shared out does not go with how it is stored or batches are sized."""
+        if not self.shard:
+            return
+        whole = precision.quantised is Quantised.none
+        require(whole, "precision.quantised", "none where trainer.shard is true", precision.quantised.name)
+        number = "a number where trainer.shard is true, as ranks cannot try what fits one by one"
+        require(data.budget is not None, "data.max_frames", number, data.max_frames)
+
+    @property
+    def device(self) -> "torch.device":
+        """The first device that is trained on. Raises Refused where it is not there as asked for."""
+        from acetrain.training.device import check_compiler, check_count, device_of
+
+        device = device_of(self.accelerator, apple=True)
+        check_count(device, self.devices)
+        if self.compile is Compile.block:
+            check_compiler(device)
+        return device
+
+    @property
+    def recomputed(self) -> int:
+        """Every how many blocks one is recomputed; 0 where none is."""
+        every = {
+            Checkpointing.none: 0,
+            Checkpointing.full: 1,
+            Checkpointing.selective: self.gradient_checkpointing_every,
+        }
+        return every[self.gradient_checkpointing]
+
+    def prepare(self, dit: "MaskedDiT") -> None:
+        """Have a DiT with its adapter recompute and compile its blocks as asked for."""
+        dit.recompute(self.recomputed)
+        if self.compile is Compile.block:
+            dit.compile_blocks()
 
     def build(self, precision: Precision, loggers: "Sequence[Logger]", callback: "Callback", folder: Path) -> "Trainer":
         """Lightning's Trainer for one pass over the loader; position, checkpoints and validation are the callback's."""
@@ -66,15 +133,17 @@ class TrainerOption:
 
         from lightning.pytorch import Trainer
 
-        from acetrain.training.replicas import Replicas
+        from acetrain.training.replicas import Replicas, Shards
 
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        device = self.device
+        replicas = Shards() if self.shard else Replicas()
         return Trainer(
-            accelerator=self.accelerator.value,
+            accelerator=device.type,
             devices=self.devices,
             num_nodes=self.nodes,
-            strategy=Replicas() if self.devices * self.nodes > 1 else "auto",
-            precision=precision.lightning(),
+            strategy=replicas if self.devices * self.nodes > 1 else "auto",
+            plugins=[precision.on(device).plugin(device)],
             max_epochs=1,
             logger=list(loggers) or False,
             callbacks=[callback],

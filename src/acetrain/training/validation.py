@@ -39,11 +39,15 @@ class Validation:
         module.eval()
         losses = torch.zeros(len(self.songs), self.quantiles, device=module.device)
         packed = groups([song.frames for song in self.songs], self.budget.frames(module))
+        ranks = module.trainer.world_size
         with module.trainer.precision_plugin.val_step_context():
-            for group in packed[module.global_rank :: module.trainer.world_size]:
+            for mine in range(module.global_rank, -(-len(packed) // ranks) * ranks, ranks):
+                group = packed[min(mine, len(packed) - 1)]  # beyond the last: run along, as a shared-out base needs all
                 batch = self._batch(group).to(module.device)
                 for quantile, t in enumerate(self.times(module).tolist()):
-                    losses[list(group), quantile] = module.song_losses(batch, self._draws(batch, quantile, t))
+                    found = module.song_losses(batch, self._draws(batch, quantile, t))
+                    if mine < len(packed):
+                        losses[list(group), quantile] = found
         module.train(training)
         return sum_over_ranks(losses).cpu()
 
