@@ -54,7 +54,7 @@ def steps(songs: Path, max_frames: int, rank: int = 0, ranks: int = 1, crop: str
     return Steps(job.songs, job.split[0], job.plan, max_frames, rank, ranks, Reduction.song, job.data.cropped)
 
 
-def taken(*ranks: Steps, count: int = 8) -> dict[tuple, tuple[Tensor, Tensor]]:
+def taken(*ranks: Steps, count: int = 4) -> dict[tuple, tuple[Tensor, Tensor]]:
     """What each visit of the first steps takes, by its key."""
     found = {}
     for rank in ranks:
@@ -69,22 +69,22 @@ def taken(*ranks: Steps, count: int = 8) -> dict[tuple, tuple[Tensor, Tensor]]:
 def test_what_a_visit_takes_is_its_own(songs: Path) -> None:
     one = taken(steps(songs, 10**6))
     for others in (taken(steps(songs, 1)), taken(steps(songs, 150, 0, 2), steps(songs, 150, 1, 2))):
-        assert others.keys() == one.keys() and len(one) == 24
+        assert others.keys() == one.keys() and len(one) == 12
         assert all(torch.equal(a, b) for key in one for a, b in zip(one[key], others[key], strict=True))
 
 
 def test_every_song_comes_once_an_epoch_in_a_window_of_its_own(songs: Path) -> None:
-    seen = taken(steps(songs, 10**6), count=200)
-    assert Counter(key[2] for key in seen) == {f"song{number}.wav": 100 for number in range(6)}
+    seen = taken(steps(songs, 10**6), count=80)
+    assert Counter(key[2] for key in seen) == {f"song{number}.wav": 40 for number in range(6)}
     assert {len(latents) for latents, _ in seen.values()} == {FRAMES}
     song0 = {key[1]: parts for key, parts in seen.items() if key[2] == "song0.wav"}
     whole = Cache.open(songs).read(Cache.open(songs).songs[0])[0]
     places = {epoch: int((whole == parts[0][0]).all(1).nonzero()[0]) for epoch, parts in song0.items()}
-    assert len(set(places.values())) > 20
+    assert len(set(places.values())) > 15
     assert all(torch.equal(whole[place : place + FRAMES], song0[epoch][0]) for epoch, place in places.items())
     heads = {epoch: LYRICS[0] if place < 13 else HEAD if place < 35 else LYRICS[1] for epoch, place in places.items()}
     tails = Counter(len(parts[1]) - heads[epoch] for epoch, parts in song0.items())
-    assert set(tails) == set(TEXTS) and tails[TEXTS[0]] < 50
+    assert set(tails) == set(TEXTS) and tails[TEXTS[0]] < 25
 
 
 def test_steps_are_planned_by_the_length_of_the_windows(songs: Path) -> None:
