@@ -149,3 +149,24 @@ def test_what_a_prompt_does_not_say_is_the_groups() -> None:
     assert (second.prompt.lyrics, second.prompt.bpm, first.prompt.lyrics) == ("la", 90, "[Instrumental]")
     assert (first.sampling.steps, first.sampling.shift, first.sampling.guidance) == MODEL.defaults()
     assert first.name.startswith("ünï-code-") and len({first.name, second.name}) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ["precision=bf16"],
+        ["precision=fp16"],
+        ["precision=int8"],
+        ["precision=nf4"],
+        ["adapter=dora", "precision=bf16"],
+        ["adapter=lokr_lycoris", "precision=bf16"],
+        ["adapter=full", "precision=bf16"],
+    ],
+    ids=" ".join,
+)
+def test_what_has_not_moved_makes_the_bases_music(recipe: list[str], songs: Path, tmp_path: Path) -> None:
+    still = ["train", "trainer=cpu", "data.workers=0", "max_steps=1", "optimizer.lr=1e-12", "logger=csv"]
+    assert main([*still, *recipe, f"cache={songs}", f"out_dir={tmp_path / 'run'}", *SAMPLES]) == 0
+    (after,), (before,) = (list((tmp_path / "run").rglob(name)) for name in ("step-00000001.wav", "base.wav"))
+    assert after.read_bytes() == before.read_bytes()

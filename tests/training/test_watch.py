@@ -59,9 +59,7 @@ def test_a_loss_near_zero_without_songs_held_out_cannot_be_judged() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_twice_in_a_row_asks_for_less(bad: float) -> None:
     (line,) = said([1.0, bad, 1.0, bad, bad, bad])
-    assert line.startswith(
-        "optimizer.lr: the loss of 2 steps in a row, up to step 5, was not finite at a "
-    )
+    assert line.startswith("optimizer.lr: the loss of 2 steps in a row, up to step 5, was not finite at a ")
     assert line.endswith("5e-05 instead of 0.0001 would be a start")
     assert said([1.0, bad, 1.0, bad, 1.0]) == []
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
@@ -20,6 +22,7 @@ LOWEST = 40.0
 """Hz of the lowest band, about what the window tells apart."""
 RANGE = 80.0
 """Decibels below the loudest band that are told from silence."""
+COLOURS = "magma"
 
 
 def bands(
@@ -47,13 +50,12 @@ def draw(file: Path, sounds: Mapping[str, Float32[np.ndarray, "channel sample"]]
     loudest = max(float(values.max()) for _, values in drawn.values())
     figure = Figure(figsize=(10, 1 + 2.6 * len(drawn)), layout="constrained")
     rows = figure.subplots(len(drawn), 1, squeeze=False, sharex=True)[:, 0]
+    scale = Normalize(loudest - RANGE, loudest)
     for axes, (name, (seconds, values)) in zip(rows, drawn.items(), strict=True):
-        mesh = axes.pcolormesh(
-            seconds, _pitches(rate), values, vmin=loudest - RANGE, vmax=loudest, cmap="magma", rasterized=True
-        )
+        axes.pcolormesh(seconds, _pitches(rate), values, norm=scale, cmap=COLOURS, rasterized=True)
         axes.set(yscale="log", ylabel="Hz", title=name, xlim=(0, sounds[name].shape[1] / rate))
     rows[-1].set_xlabel("seconds")
-    figure.colorbar(mesh, ax=list(rows), label="dB")
+    figure.colorbar(ScalarMappable(scale, COLOURS), ax=list(rows), label="dB")
     figure.suptitle(title if len(title) <= 80 else f"{title[:77]}...")
     with replacing(file) as temporary:
         figure.savefig(temporary, dpi=100, format="png")

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from diffusers import AutoencoderOobleck
 from jaxtyping import Float32
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
 
 from acetrain.acestep.dit import MaskedDiT
 from acetrain.acestep.encoded import Known, encode, pipeline_of
@@ -73,15 +74,16 @@ class Sampler:
 
         It is back on the CPU after it. Raises Failed where the device's memory does not hold it.
         """
-        started, dtype = time.monotonic(), self.formats.base.dtype
+        started, dtype = time.monotonic(), self.formats.encoding(self.device).dtype
         with self._apart():
             self.vae = load_component(self.model.checkpoint, AutoencoderOobleck, "vae", dtype, "cpu")
             prompts = [(request.prompt, request.seconds) for request in self.requests]
             frame_rate = self.vae.config["sampling_rate"] / math.prod(self.vae.config["downsampling_ratios"])
             self.known, cut = encode(self.model, prompts, frame_rate, dtype, self.device)
             print("".join(f"samples: cut off: {line}\n" for line in cut), end="")
-            made = self._make(dit.to(self.device), BASE, lambda: None)
-            dit.to("cpu")
+            nn.Module.to(dit, self.device)
+            made = self._make(dit, BASE, lambda: None)
+            nn.Module.to(dit, "cpu")
         self._say(f"{len(self.requests)} prompts encoded, {made} made with the base", started)
 
     def make(self, module: FlowMatching, loggers: Sequence[Logger]) -> None:
@@ -118,7 +120,7 @@ class Sampler:
             return 0
         watch()
         try:
-            self.vae.to(self.device)
+            nn.Module.to(self.vae, self.device)
             for request, known in missing:
                 self._piece(dit, request, known, name, watch)
         except torch.OutOfMemoryError as error:
@@ -127,13 +129,13 @@ class Sampler:
                 "memory beside the training; ask for less, or for samples=none: the run goes on from its checkpoint"
             ) from error
         finally:
-            self.vae.to("cpu")
+            nn.Module.to(self.vae, "cpu")
         return len(missing)
 
     def _piece(self, dit: MaskedDiT, request: Request, known: Known, name: str, watch: Callable[[], None]) -> None:
         pipeline = pipeline_of(dit, self.vae, known.to(self.device))
         try:
-            with torch.autocast(self.device.type, enabled=False):
+            with self.formats.autocast(self.device):
                 heard = sample(
                     pipeline, request.prompt, request.sampling, Text2music().arguments(), None, None, advance=watch
                 )
@@ -182,14 +184,17 @@ class Sampler:
 
 @contextmanager
 def evaluated(dit: MaskedDiT) -> Iterator[None]:
-    """Within it, the DiT runs as at inference; every module's mode comes back."""
+    """Within it, the DiT runs as at inference, compiled blocks uncompiled; every module's mode comes back."""
     modes = {module: module.training for module in dit.modules()}
-    dit.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with ExitStack() as stack:
+        if dit.compiled:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        dit.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
 
 
 def _after(step: int) -> str:
