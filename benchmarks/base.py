@@ -65,7 +65,9 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
 def module_of(base: Base, rank: int, checkpointing: bool) -> FlowMatching:
     """What a run trains: LoRA on self- and cross-attention with AdamW, alpha twice the rank."""
     names = Targets(["self_attn", "cross_attn"], []).select(linear_layers(base.dit.config))
-    LoRA(rank, 2.0 * rank, 0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(base.dit, names, seed=0)
+    LoRA(rank, 2.0 * rank, 0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from="").attach(
+        base.dit, names, seed=0
+    )
     base.dit.recompute(1 if checkpointing else 0)
     adamw = AdamW(1e-4, 0.01, {}, {}, beta1=0.9, beta2=0.999, eps=1e-8)
     density = Acestep(shift=1.0, low=0.0, high=1.0, stratified=False, mean=None, std=None)

@@ -52,7 +52,7 @@ def attached(dropout: float = 0.0, rank: int = 4, include: tuple[str, ...] = ("s
     """The tiny base with a LoRA whose B is no longer zero."""
     loaded = base()
     names = Targets(list(include), []).select(linear_layers(MODEL.config("transformer")))
-    LoRA(rank, 2.0 * rank, dropout, init=Init.default, ranks={}, alphas={}, start_from="").attach(
+    LoRA(rank, 2.0 * rank, dropout, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from="").attach(
         loaded.dit, names, seed=0
     )
     draw = torch.Generator().manual_seed(1)

@@ -350,7 +350,7 @@ def test_processes_that_a_cell_starts_are_a_single_run(there, monkeypatch):
 def test_a_multirun_trains_data_parallel(there):
     encoded = fabricate.cache(there / "cache", songs=4)
     option = "defaults:\n  - /schema/adapter@_here_: lora\n  - _self_\nrank: 2\nalpha: 4\ndropout: 0.0\n"
-    option += "init: default\nranks: {}\nalphas: {}\nstart_from: ''\n"
+    option += "init: default\ninit_songs: 8\nranks: {}\nalphas: {}\nstart_from: ''\n"
     (there / "more" / "adapter").mkdir(parents=True)
     (there / "more" / "adapter" / "small.yaml").write_text(option)
     quick = [

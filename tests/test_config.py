@@ -97,7 +97,9 @@ def test_values_arrive_typed_and_the_last_wins():
     job = built(
         "train", "cache=c", "adapter.rank=7", "adapter.alpha=3", "precision=bf16", "resume=never", "adapter.rank=8"
     )
-    assert job.adapter == LoRA(rank=8, alpha=3.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from="")
+    assert job.adapter == LoRA(
+        rank=8, alpha=3.0, dropout=0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from=""
+    )
     assert isinstance(job.adapter.alpha, float)
     assert job.precision.base is Format.bf16
     assert job.resume is Resume.never
@@ -163,13 +165,14 @@ def test_config_yaml_repeats_the_run_with_its_choices(tmp_path):
 
 def test_the_users_folders_add_options_and_come_first(tmp_path):
     head = "defaults:\n  - /schema/adapter@_here_: lora\n  - _self_\n"
+    head += "dropout: 0.0\ninit: default\ninit_songs: 8\nranks: {}\nalphas: {}\nstart_from: ''\n"
     write(
         tmp_path / "conf/adapter/small.yaml",
-        f"{head}rank: 2\nalpha: 2\ndropout: 0.0\ninit: default\nranks: {{}}\nalphas: {{}}\nstart_from: ''\n",
+        f"{head}rank: 2\nalpha: 2\n",
     )
     write(
         tmp_path / "conf/adapter/lora.yaml",
-        f"{head}rank: 3\nalpha: 3\ndropout: 0.0\ninit: default\nranks: {{}}\nalphas: {{}}\nstart_from: ''\n",
+        f"{head}rank: 3\nalpha: 3\n",
     )
     write(tmp_path / "experiments/deep/mine.yaml", "defaults:\n  - override /adapter: small\nseed: 5\n")
     sources = Sources.of(tmp_path)

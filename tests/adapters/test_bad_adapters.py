@@ -34,6 +34,20 @@ TABLE: list[tuple[str, str]] = [
     ),
     ("train adapter=locon_dora adapter.dora=true", r"adapter.dora: there is no such key in adapter \(LoConDora\)"),
     ("train cache=x adapter=locon_dora adapter.alpha=0", r"adapter.alpha: must be above 0 and finite, got 0.0"),
+    ("train adapter.init=evaa", r"adapter.init: must be one of .*, got 'evaa'"),
+    ("train cache=x adapter.init=eva adapter.init_songs=0", r"adapter.init_songs: must be at least 1, got 0"),
+    (
+        "train cache=x adapter.init=corda targets=all_linear",
+        r"adapter.init: corda must have modules that see many rows of a song, time_embed.linear_1 sees one",
+    ),
+    (
+        "train cache=x model=tiny adapter.init=lora_ga adapter.rank=65",
+        r"adapter.init: lora_ga must have a rank of at most half the module's smaller side",
+    ),
+    (
+        "train cache=x adapter=dora adapter.init=lora_ga",
+        r"adapter.init: must be default, gaussian, orthogonal or eva for DoRA, got 'lora_ga'",
+    ),
     ("train adapter=full adapter.rank=8", r"adapter.rank: there is no such key in adapter \(Full\); valid: everything"),
     ("train adapter=full adapter.everything=maybe", r"adapter.everything: must be true or false, got 'maybe'"),
 ]

@@ -26,7 +26,7 @@ NAMES = TARGETS.select(LAYERS)
 
 
 def lora(init: Init) -> LoRA:
-    return LoRA(4, 6.0, 0.0, init=init, ranks={"q_proj": 2}, alphas={"k_proj": 3.0}, start_from="")
+    return LoRA(4, 6.0, 0.0, init=init, init_songs=2, ranks={"q_proj": 2}, alphas={"k_proj": 3.0}, start_from="")
 
 
 @pytest.mark.parametrize("init", Init)
@@ -117,4 +117,4 @@ def test_what_does_not_go_together_is_refused(change: dict, message: str) -> Non
 
 def test_dora_does_not_begin_at_a_part_of_the_base() -> None:
     with pytest.raises(Refused, match=r"adapter.init: must be default, gaussian or orthogonal for DoRA, got 'pissa'"):
-        DoRA(4, 6.0, 0.0, init=Init.pissa, ranks={}, alphas={}, start_from="")
+        DoRA(4, 6.0, 0.0, init=Init.pissa, init_songs=8, ranks={}, alphas={}, start_from="")

@@ -32,7 +32,9 @@ def test_attaching_changes_no_output_and_hits_the_selection(include: list[str]) 
     loaded = base()
     before = output(loaded)
     names = Targets(include, []).select(LAYERS)
-    LoRA(4, 8.0, 0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(loaded.dit, names, seed=0)
+    LoRA(4, 8.0, 0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from="").attach(
+        loaded.dit, names, seed=0
+    )
     assert torch.equal(output(loaded), before)
     assert list(adapter_layers(loaded.dit)) == names
     assert {name.split(".lora_")[0] for name in trainable(loaded.dit)} == set(names)
@@ -42,7 +44,7 @@ def test_the_start_depends_on_the_seed_alone() -> None:
     def start(seed: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         loaded = base()
         nn.Module.to(loaded.dit, dtype)
-        LoRA(4, 8.0, 0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(
+        LoRA(4, 8.0, 0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from="").attach(
             loaded.dit, ["layers.0.self_attn.to_q", "layers.1.mlp.up_proj"], seed
         )
         return adapter_state(loaded.dit)

@@ -33,9 +33,11 @@ NAMES = [
     "condition_embedder",
 ]
 KINDS: dict[str, ThroughPeft] = {
-    "lora": LoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from=""),
-    "rslora": RsLoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from=""),
-    "dora": DoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from=""),
+    "lora": LoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from=""),
+    "rslora": RsLoRA(
+        rank=4, alpha=6.0, dropout=0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from=""
+    ),
+    "dora": DoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from=""),
     "loha": LoHa(rank=3, alpha=6.0, rank_dropout=0.0, module_dropout=0.0, ranks={}, alphas={}, start_from=""),
     "lokr": LoKr(
         rank=2,

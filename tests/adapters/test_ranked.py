@@ -23,8 +23,8 @@ NAMES = ["layers.0.self_attn.to_q", "layers.0.mlp.up_proj", "layers.1.self_attn.
 RANKS = {"q_proj": 2, "layers.1.cross_attn": 8}
 DROPOUTS: dict[str, Any] = {"rank_dropout": 0.0, "module_dropout": 0.0}
 KINDS = [
-    (LoRA, {"dropout": 0.0, "init": Init.default}),
-    (RsLoRA, {"dropout": 0.0, "init": Init.default}),
+    (LoRA, {"dropout": 0.0, "init": Init.default, "init_songs": 8}),
+    (RsLoRA, {"dropout": 0.0, "init": Init.default, "init_songs": 8}),
     (LoHa, DROPOUTS),
 ]
 KINDS += [(LoKr, DROPOUTS | {"factor": 4, "decompose_both": False})]
@@ -49,7 +49,7 @@ def test_strengths_stay_whatever_the_rank(kind: type[Ranked], more: dict[str, An
 
 
 def test_an_alpha_that_is_given_is_taken() -> None:
-    layers = adapter_layers(made(LoRA, {"dropout": 0.0, "init": Init.default}, {"layers.1": 16.0}))
+    layers = adapter_layers(made(LoRA, {"dropout": 0.0, "init": Init.default, "init_songs": 8}, {"layers.1": 16.0}))
     assert [layers[name].scaling[NAME] for name in NAMES] == pytest.approx([1.5, 1.5, 8.0, 2.0])
 
 
@@ -81,6 +81,6 @@ def test_the_file_says_so_in_official_names(kind: type[Ranked], more: dict[str, 
 )
 def test_patterns_that_say_nothing_are_refused(ranks: dict[str, int], alphas: dict[str, float], message: str) -> None:
     with pytest.raises(Refused, match=message):
-        LoRA(4, 6.0, 0.0, init=Init.default, ranks=ranks, alphas=alphas, start_from="").check(
+        LoRA(4, 6.0, 0.0, init=Init.default, init_songs=8, ranks=ranks, alphas=alphas, start_from="").check(
             {name: LAYERS[name] for name in NAMES}
         )

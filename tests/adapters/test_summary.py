@@ -19,7 +19,7 @@ NAMES = Targets(["q_proj", "condition_embedder"], []).select(LAYERS)
 def test_every_module_is_counted_and_named_officially() -> None:
     loaded = base()
     whole = sum(parameter.numel() for parameter in loaded.dit.parameters())
-    LoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(
+    LoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from="").attach(
         loaded.dit, NAMES, seed=0
     )
     modules = trained_modules(loaded.dit)
@@ -36,7 +36,7 @@ def test_every_module_is_counted_and_named_officially() -> None:
 
 def test_strength_is_what_multiplies_the_update() -> None:
     loaded = base()
-    RsLoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(
+    RsLoRA(rank=4, alpha=6.0, dropout=0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from="").attach(
         loaded.dit, NAMES, seed=0
     )
     assert {module.strength for module in trained_modules(loaded.dit)} == {3.0}

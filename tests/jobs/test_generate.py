@@ -62,7 +62,9 @@ def adapter(tmp_path_factory, tiny: Tiny) -> Path:
     """A LoRA on the attention of the tiny base that changes its output."""
     dit = load_pipeline(tiny, torch.float32, "cpu").transformer
     names = [name for name in linear_layers(tiny.config("transformer")) if "_attn." in name]
-    LoRA(rank=4, alpha=8.0, dropout=0.0, init=Init.default, ranks={}, alphas={}, start_from="").attach(dit, names, 0)
+    LoRA(rank=4, alpha=8.0, dropout=0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from="").attach(
+        dit, names, 0
+    )
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in dit.parameters():

@@ -34,6 +34,10 @@ class Adapter:
     def check_songs(self, songs: "Sequence[CachedSong]") -> None:
         """Raise Refused where the adapter cannot take its first weights from the songs to train on."""
 
+    def looked_at(self, songs: "Sequence[CachedSong]") -> "Sequence[CachedSong]":
+        """Those of the songs to train on that the adapter takes its first weights from."""
+        return ()
+
     def content(self) -> dict[str, str]:
         """Fields that name a file -> the digest of what it holds."""
         return {"start_from": digest(Path(self.start_from))} if self.start_from else {}
@@ -50,8 +54,8 @@ class Adapter:
             self.fill(dit, Path(self.start_from))
 
     def regime(self, dit: "nn.Module", total_steps: int, songs: "Sequence[Batch]") -> Regime:
-        """What the attached adapter does in a run of `total_steps` beside following its gradient; `songs`, each alone,
-        are what it may look at before the first step."""
+        """What the attached adapter does in a run of `total_steps` beside following its gradient; `songs` are those it
+        looks at before the first step, each alone."""
         return Regime()
 
     def check_start(self, path: Path, layers: Shapes) -> None:

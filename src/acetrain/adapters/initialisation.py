@@ -1,11 +1,13 @@
 """First weights of a LoRA other than PEFT's own.
 
-OLoRA and PiSSA begin at a part of W itself, which is then taken off W. Here W stays as it is: a second, frozen adapter
-with the first weights takes them off, so that W + s (B A - B0 A0) is trained, and saved as one LoRA of twice the rank.
+OLoRA, PiSSA, CorDA and LoRA-GA begin with an update that is taken off W. Here W stays as it is: a second, frozen
+adapter with the first weights takes them off, so that W + s (B A - B0 A0) is trained, and saved as one LoRA of twice
+the rank.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
@@ -25,8 +27,6 @@ def initialise(dit: nn.Module, names: Sequence[str], init: str, seed: int) -> No
         torch.manual_seed(seed_of(seed, "init"))
         for name in names:
             _begin(layers[name], init)
-    if init in ("olora", "pissa"):
-        _take_off(dit, names)
 
 
 def _begin(layer: Any, init: str) -> None:
@@ -38,10 +38,20 @@ def _begin(layer: Any, init: str) -> None:
         if NAME in layer.lora_magnitude_vector:
             measure_magnitude(layer, NAME)
     else:
-        kept = base.weight.data
-        base.weight.data = kept.clone()
-        layer.olora_init(NAME) if init == "olora" else layer.pissa_init(NAME, "pissa")
-        base.weight.data = kept
+        with kept(layer):
+            layer.olora_init(NAME) if init == "olora" else layer.pissa_init(NAME, "pissa")
+
+
+@contextmanager
+def kept(layer: Any) -> Iterator[None]:
+    """Within it the base's weight may be written over; it is put back at the end."""
+    base = layer.get_base_layer()
+    weight = base.weight.data
+    base.weight.data = weight.clone()
+    try:
+        yield
+    finally:
+        base.weight.data = weight
 
 
 def orthogonal(rank: int, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
@@ -53,17 +63,24 @@ def orthogonal(rank: int, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
     return a.contiguous(), b.contiguous()
 
 
-def _take_off(dit: nn.Module, names: Sequence[str]) -> None:
-    """Attach the first weights once more, frozen and negative."""
+def take_off(dit: nn.Module, names: Sequence[str]) -> None:
+    """Attach the weights that the LoRA has now once more, frozen and negative."""
     config = copy(peft_config(dit))
     setattr(config, "lora_dropout", 0.0)  # noqa: B010  (a LoraConfig's)
     inject(dit, config, names, 0, START)
     for layer in adapter_layers(dit).values():
-        for part in (layer.lora_A, layer.lora_B):
-            part[START].weight.data = part[NAME].weight.data.clone()
         layer.scaling[START] = -layer.scaling[NAME]
         layer.set_adapter([NAME, START])
         layer.set_requires_grad(START, False)
+    taken_off(dit)
+
+
+def taken_off(dit: nn.Module) -> None:
+    """Let what is taken off be what the LoRA adds now."""
+    with torch.no_grad():
+        for layer in adapter_layers(dit).values():
+            for part in (layer.lora_A, layer.lora_B):
+                part[START].weight.copy_(part[NAME].weight)
 
 
 def joined(weights: Mapping[str, Tensor], config: PeftConfig) -> tuple[dict[str, Tensor], PeftConfig]:

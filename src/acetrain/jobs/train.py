@@ -91,6 +91,7 @@ class Train:
         layers = linear_layers(self.model.config("transformer"))
         self.adapter.check({name: layers[name] for name in self.target_names})
         self.songs.check_model(self.model)
+        self.adapter.check_songs(self.split[0])
         self.logger.check()
         steps = f"below the {self.total_steps} steps of the run"
         self.data.check(self.songs)

@@ -70,7 +70,8 @@ def assemble(run: "Train", sampler: Sampler | None) -> tuple[FlowMatching, Keepe
         run.trainer.max_bad_steps,
         run.seed,
     )
-    regime = run.adapter.regime(base.dit, run.total_steps, LoneSongs(run.songs, run.split[0], run.seed))
+    songs = LoneSongs(run.songs, run.adapter.looked_at(run.split[0]), run.seed)
+    regime = run.adapter.regime(base.dit, run.total_steps, songs)
     module = FlowMatching(base, recipe, run.total_steps, regime, scaler=formats.scaler(run.trainer.device)).train()
     validation = Validation(run.songs, run.split[1], run.trainer.validation_quantiles, _budget(run))
     identity = {

@@ -120,9 +120,9 @@ class FlowMatching(LightningModule):
         return self.recipe.weighting.weights(draws.t) * losses
 
     def objective(self, batch: Batch) -> Float[Tensor, ""]:
-        """The mean loss of a batch's songs, at times and noise of their own."""
+        """The mean loss of a batch's songs, at times and noise of their own, no condition dropped."""
         batch = batch.to(self.device)
-        return self.song_losses(batch, draw(batch, self.recipe.timesteps, self.recipe.condition_dropout)).mean()
+        return self.song_losses(batch, draw(batch, self.recipe.timesteps, 0.0)).mean()
 
     def begin(self) -> None:
         """Let the adapter take its first weights from songs, where it does; the module is on its device."""
