@@ -1,6 +1,7 @@
 """`acetrain preprocess crop_seconds=...`: windows of songs, each with its own duration and the lyrics sung in it."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -105,8 +106,9 @@ def test_windows_that_are_not_there_are_refused(cache: Cache, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_another_window_encodes_again(cache: Cache, job: Preprocess) -> None:
-    other = replace(job, cache=f"{job.cache}-other", crop_seconds=None)
+def test_other_windows_take_no_audio(cache: Cache, job: Preprocess, tmp_path: Path, monkeypatch) -> None:
+    other = replace(job, cache=str(shutil.copytree(cache.folder, tmp_path / "other")), crop_seconds=None)
+    monkeypatch.setattr("acetrain.data.encode.load_component", lambda *_: pytest.fail("loaded"))
     other.run()
     plain = Cache.open(other.cache)
     assert [a.text == b.text for a, b in zip(plain.songs, cache.songs, strict=True)] == [False] * 3

@@ -75,11 +75,20 @@ class Encoder:
     def encode(self, songs: Sequence[Checked], counted: Counted) -> Encoded:
         """Encode songs one by one; each file of the cache is written as soon as it is ready."""
         made = Encoded()
+        self._recall(songs)
         left = self._pass("latents", list(songs), self._autoencoder, self._latents, made, counted)
         left = self._pass("prompts", left, self._text_encoder, self._prompt, made, counted)
         self._pass("conditions", left, self._condition_encoder, self._condition, made, counted)
         self.stage.tidy()
         return made
+
+    def _recall(self, songs: Sequence[Checked]) -> None:
+        """Take up the latents of songs that the cache holds with other words."""
+        for song in songs:
+            row = self.store.heard(song.song.name, song.sha256, self.crop)
+            if row and not self._staged("latents", song):
+                tensors = {"latents": self.store.latents(row), "cropped": torch.tensor(bool(row.crop))}
+                self._keep("latents", song, tensors)
 
     def _pass(
         self,

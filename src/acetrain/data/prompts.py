@@ -30,9 +30,11 @@ class Prompts:
     """Wordings of a caption that are encoded, at least 1; visits draw from them. The first is the caption as written,
     the only one for captions that are prose, not tags set off by commas. Validation hears the first."""
     shuffle_tags: bool
-    """Whether the other wordings have their tags in random order. The activation tag keeps its place."""
+    """Whether the other wordings have their tags in random order (`shuffle_caption` of kohya's sd-scripts). The
+    activation tag keeps its place."""
     tag_dropout: float
-    """Probability that a tag is left out of such a wording, in [0, 1); never the activation tag, and never all."""
+    """Probability that a tag is left out of such a wording, in [0, 1) (`caption_tag_dropout_rate` there); never the
+    activation tag, and never all."""
 
     def __post_init__(self) -> None:
         require(self.tag == self.tag.strip() and "\n" not in self.tag, "prompts.tag", "a word or a few", self.tag)

@@ -41,7 +41,8 @@ def announce(run: "Train", resumed_step: int | None) -> None:
     seconds = sum(song.seconds for song in training)
     held = f"{len(validation)} held out" if validation else "none held out (fewer than 5, or data.validation=0)"
     print(f"run: {run.folder.path}")
-    print(f"songs: {len(training)} ({seconds / 60:.1f} min), {held}")
+    crop = f", {run.data.crop_seconds:g} s of each a visit" if run.data.crop_seconds else ""
+    print(f"songs: {len(training)} ({seconds / 60:.1f} min){crop}, {held}")
     start = "" if resumed_step is None else f", going on from step {resumed_step}"
     print(f"steps: {run.total_steps}, {run.plan.steps_per_epoch} an epoch{start}", flush=True)
     if run.songs.fingerprint.is_foreign:
