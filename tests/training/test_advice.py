@@ -20,8 +20,11 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache(tmp_path_factory.mktemp("cache") / "cache", songs=2)
 
 
+COMPOSER = Composer("train", SOURCES)
+
+
 def composed(songs: Path, *overrides: str) -> Any:
-    return Composer("train", SOURCES).compose([read(text) for text in (f"cache={songs}", *overrides)]).build()
+    return COMPOSER.compose([read(text) for text in (f"cache={songs}", *overrides)]).build()
 
 
 BETA2 = "optimizer.beta2: 0.999 averages over about 1000 steps and the run has 49; 0.98 would suit it"
@@ -142,18 +145,35 @@ def test_a_d_that_does_not_rise_is_told_once_the_second_moment_has_settled() -> 
     assert advice.after(option("optimizer", "adamw"), 1000, {}) == []
 
 
-def test_a_run_says_its_advice_once_in_a_line_each_and_keeps_it(songs: Path, tmp_path: Path) -> None:
-    low = ["optimizer=prodigy", "optimizer.lr=1", "optimizer.beta2=0.5", "optimizer.d_coef=0.001", "adapter.alpha=100"]
-    for steps in (3, 4):
-        done = train(songs, tmp_path / "low", *low, f"max_steps={steps}")
-        assert done.returncode == 0
-        told = [line.removeprefix("advice: ") for line in done.stderr.splitlines() if line.startswith("advice: ")]
-        assert told[0].startswith("adapter.alpha: 100 at rank 4")
-        assert len(told) == (2 if steps == 3 else 1) == 1 + any("after 2 steps Prodigy's d is" in line for line in told)
-    kept = (tmp_path / "low" / "advice.txt").read_text().splitlines()
-    assert len(kept) == 2 and kept[1].startswith("optimizer.d_coef: after 2 steps Prodigy's d is ")
+def test_what_was_noted_is_not_noted_again(tmp_path: Path) -> None:
+    assert advice.noted(tmp_path, []) == [] and not list(tmp_path.iterdir())
+    assert advice.noted(tmp_path, ["a", "b"]) == ["a", "b"] and advice.noted(tmp_path, ["b", "c"]) == ["c"]
+    assert (tmp_path / "advice.txt").read_text() == "a\nb\nc\n"
 
 
+LOW = ["optimizer=prodigy", "optimizer.lr=1", "optimizer.beta2=0.5", "optimizer.d_coef=0.001", "adapter.alpha=100"]
+
+
+def told(songs: Path, run: Path, *overrides: str) -> list[str]:
+    done = train(songs, run, *overrides)
+    assert done.returncode == 0
+    return [line.removeprefix("advice: ") for line in done.stderr.splitlines() if line.startswith("advice: ")]
+
+
+def test_a_run_says_its_advice_in_a_line_each_and_keeps_it(songs: Path, tmp_path: Path) -> None:
+    said = told(songs, tmp_path / "run", *LOW, "max_steps=3")
+    assert said[0].startswith("adapter.alpha: 100 at rank 4") and said[1].startswith("optimizer.d_coef: after 2 steps")
+    assert len(said) == 2 and (tmp_path / "run" / "advice.txt").read_text().splitlines() == said
+
+
+@pytest.mark.slow
+def test_a_restart_says_nothing_of_the_run_again(songs: Path, tmp_path: Path) -> None:
+    assert len(told(songs, tmp_path / "run", *LOW, "max_steps=3")) == 2
+    assert len(told(songs, tmp_path / "run", *LOW, "max_steps=4")) == 1
+    assert len((tmp_path / "run" / "advice.txt").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
 def test_a_run_without_a_fault_hears_nothing(songs: Path, tmp_path: Path) -> None:
     done = train(songs, tmp_path / "quiet", "max_steps=3", "optimizer.beta2=0.9")
     assert done.returncode == 0 and "advice" not in done.stderr and not (tmp_path / "quiet" / "advice.txt").exists()

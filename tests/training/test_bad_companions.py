@@ -7,6 +7,10 @@ import pytest
 from fabricate import cache
 
 from acetrain.cli import main
+from acetrain.composition.job import Composer
+from acetrain.composition.overrides import read
+from acetrain.composition.sources import Sources
+from acetrain.errors import Refused
 
 FILES = {
     "conf/ema/typo.yaml": "defaults:\n  - ema\n  - _self_\ndecey: 0.9\n",
@@ -83,21 +87,34 @@ TABLE: list[tuple[list[str], str]] = [
 
 
 @pytest.fixture(scope="module")
-def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cache(tmp_path_factory.mktemp("cache") / "cache", songs=2)
+def working(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with files of its own and a cache."""
+    folder = tmp_path_factory.mktemp("working")
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    cache(folder / "cache", songs=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def composer(working: Path) -> Composer:
+    return Composer("train", Sources.of(working))
 
 
 @pytest.mark.parametrize(("arguments", "message"), TABLE, ids=[" ".join(arguments) for arguments, _ in TABLE])
 def test_it_is_refused_with_its_message_and_nothing_changes(
-    songs: Path, arguments: list[str], message: str, tmp_path: Path, monkeypatch, capsys
+    working: Path, composer: Composer, arguments: list[str], message: str, monkeypatch
 ) -> None:
-    for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.chdir(tmp_path)
-    code = main(["train", f"cache={songs}", "logger=csv", *arguments])
-    stderr = capsys.readouterr().err
-    assert re.match(message, stderr), stderr
-    assert code == 2 and len(stderr.splitlines()) <= 4 and "Traceback" not in stderr
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    before = {path: path.stat().st_mtime_ns for path in working.rglob("*")}
+    monkeypatch.chdir(working)
+    with pytest.raises(Refused) as refusal:
+        composer.compose([read(argument) for argument in ("cache=cache", "logger=csv", *arguments)]).build().check()
+    assert re.match(message, str(refusal.value)) and len(str(refusal.value).splitlines()) <= 4
+    assert {path: path.stat().st_mtime_ns for path in working.rglob("*")} == before
+
+
+def test_a_command_line_is_told_so(working: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(working)
+    assert main(["train", "cache=cache", "ema=ema", "ema.decay=1"]) == 2
+    assert capsys.readouterr().err == "ema.decay: must be in (0, 1), got 1.0\n"

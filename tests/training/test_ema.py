@@ -107,6 +107,7 @@ def test_both_are_judged_and_the_best_of_each_is_kept(averaged: Path) -> None:
         assert (averaged / f"best{kind}" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_an_average_that_a_kill_kept_from_being_written_is_written(averaged: Path, songs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(averaged, tmp_path / "run")
     (run / "adapter_ema" / "adapter_model.safetensors").unlink()

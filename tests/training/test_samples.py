@@ -85,6 +85,7 @@ def test_trackers_get_sound_and_picture(sampled: Path) -> None:
     assert [event.step for event in seen.Images(f"{keys[1]}/spectrogram")] == [2, 3]
 
 
+@pytest.mark.slow
 def test_a_restart_makes_what_is_missing(sampled: Path, songs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(sampled, tmp_path / "run")
     for file in run.glob("samples/*/*.wav"):

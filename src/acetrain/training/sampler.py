@@ -155,7 +155,7 @@ class Sampler:
             write_text(folder / "settings.json", json.dumps(asked, indent=2, ensure_ascii=False) + "\n")
         base = folder / f"{BASE}.wav"
         panels = {BASE: audio.read(base, rate)} if name != BASE and base.is_file() else {}
-        title = name if name == BASE else f"with the adapter, {name.replace('-', ' ')}"
+        title = name if name == BASE else f"with the adapter, after step {int(name.rpartition('-')[2])}"
         draw(folder / f"{name}.png", panels | {title: heard}, rate, request.prompt.caption)
         audio.write(folder / f"{name}.wav", heard, rate)
 
