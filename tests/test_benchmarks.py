@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from fabricate import cache
 
 from acetrain.adapters.injection import trainable
-from benchmarks import train_step
+from acetrain.cli import main
+from benchmarks import adapters, train_step
 from benchmarks.album import ARMS, Album, frames, padded_frames
 from benchmarks.base import base_of, module_of
 from benchmarks.preprocess import STAGES
@@ -101,3 +103,28 @@ def test_load_measures_a_checkpoint_of_either_form(tmp_path: Path) -> None:
         assert load["loaded_bytes"] == pytest.approx(55e6 * (2 if load["into"] == "fp32" else 1), rel=0.1)
         assert 0 <= load["peak_anonymous"]["median"] < 1.6 and load["looks"]["median"] > 10
         assert load["peak_resident"]["median"] > 0.9 and load["seconds"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_adapters_are_compared_by_their_runs(tmp_path: Path) -> None:
+    songs, runs = cache(tmp_path / "cache", songs=6), tmp_path / "runs"
+    grid = ["-m", "experiment=equal_budget/lora,equal_budget/ia3", "seed=0,1", "sweep=adapters", "max_steps=7"]
+    assert main(["train", f"cache={songs}", f"out_dir={runs}", *grid]) == 0
+    found = run("adapters", tmp_path / "out", str(runs))
+    lora, ia3 = sorted(found["figures"], key=lambda kind: -kind["parameters"])
+    assert (lora["name"], ia3["name"]) == ("lora", "ia3") and lora["size"] == "rank 14"
+    assert len(lora["end"]) == len(ia3["seconds"]) == 2 and lora["start"] == ia3["start"]
+    assert lora["parameters"] == 14 * 896 * 8 and 0 < lora["file_bytes"] - 4 * lora["parameters"] < 50_000
+    assert min(lora["memory_mb"], ia3["memory_mb"]) > 100 and min(lora["seconds"]) > 0
+
+
+def test_kinds_stand_in_the_order_of_what_they_bring() -> None:
+    kinds = [
+        adapters.Kind("lora", "rank 14", 1e-3, 100, [1.0, 1.0], [0.8, 0.9], [0.1, 0.2], 2048, 300.0),
+        adapters.Kind("ia3", "", 1e-2, 3, [1.0, 2.0], [0.9, 1.8], [0.1, 0.1], 1024, 299.0),
+    ]
+    rows = adapters.page(kinds).split("\n")[6:8]
+    assert rows[0].startswith(
+        "| lora | rank 14 | 0.001 | 100 | 100% | 0.8500 (0.8000-0.9000) | 15.0% | 0.15 (0.10-0.20)"
+    )
+    assert rows[1].startswith("| ia3 |  | 0.01 | 3 | 3% | 1.3500 (0.9000-1.8000) | 10.0% |")

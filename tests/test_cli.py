@@ -110,8 +110,8 @@ def test_explain_prints_every_group_and_a_job(what, capsys):
 def test_explain_puts_the_options_of_a_group_side_by_side(capsys):
     assert main(["explain", "adapter"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "options of adapter" and [line.split()[0] for line in lines[1:4]] == ["boft", "dora", "ia3"]
-    assert "  rslora  rank=64 alpha=16.0 dropout=0.0 init=default" in lines
+    assert lines[0] == "options of adapter" and [line.split()[0] for line in lines[1:4]] == ["adalora", "boft", "dora"]
+    assert "  rslora        rank=64 alpha=16.0 dropout=0.0 init=default init_songs=8" in lines
 
 
 def test_explain_takes_its_question_as_a_key_too(capsys):

@@ -15,7 +15,6 @@ from torch import nn
 
 from acetrain.acestep.names import official
 from acetrain.acestep.quantised import QuantisedLinear
-from acetrain.acestep.quantised import QuantisedLinear
 from acetrain.adapters.injection import NAME, START, adapter_layers, trainable
 from acetrain.adapters.lycoris_layers import CHILD, Attached, lycoris_layers
 from acetrain.adapters.targets import block_of
