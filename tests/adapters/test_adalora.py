@@ -170,6 +170,16 @@ def test_a_step_that_was_not_taken_moves_no_importance() -> None:
     assert repr(regime.state()) == repr(before)
 
 
+def test_a_run_too_short_to_tell_importances_keeps_all_entries() -> None:
+    loaded, regime = attached(steps=1)
+    run(loaded, regime, range(1))
+    assert ranks(loaded) == [6] * len(NAMES)
+    extended, following = attached(steps=4)
+    following.load(regime.state())
+    run(extended, following, range(1, 4))
+    assert ranks(extended) == [6] * len(NAMES)
+
+
 @pytest.mark.parametrize("steps", [3, STEPS])
 def test_the_pruned_file_is_read_at_the_trained_strength(steps: int, tmp_path: Path) -> None:
     ours, regime = attached()

@@ -50,16 +50,15 @@ class Allocation(Regime):
     def stepped(self, step: int, finite: bool) -> None:
         """Set the least important entries to zero where step `step` shares out ranks, and keep them there at the end.
 
-        A step that was not taken says nothing about importances.
+        A step that was not taken says nothing about importances; without any, all entries are kept.
         """
-        if step > self.settled:
+        self._place()
+        if step > self.settled and self.config.rank_pattern:
             self.allocator.mask_using_rank_pattern(self.dit, self.config.rank_pattern)
-        elif step == self.settled:
-            self._place()
+        elif step == self.settled and self.allocator.exp_avg_ipt:
             self._share_out(step, at_last=True)
             self.allocator.reset_ipt()
-        elif finite:
-            self._place()
+        elif step < self.settled and finite:
             self._share_out(step, at_last=False)
 
     def _share_out(self, step: int, at_last: bool) -> None:
