@@ -84,7 +84,7 @@ TABLE: list[tuple[str, str]] = [
     ("train +foo=1", r"foo: there is no such key \(Train\); valid: adapter, "),
     (
         "train ++adapter.foo=2",
-        r"adapter.foo: there is no such key in adapter \(LoRA\); valid: alpha, alphas, dropout, init, rank, ranks",
+        r"adapter.foo: there is no such key in adapter \(LoRA\); valid: alpha, alphas, dropout, init, ",
     ),
     ("train schedule.floor=0.1", r"schedule.floor: there is no such key in schedule \(Constant\); valid: warmup"),
     ("train targets.include.9=x", r"targets.include.9: must be one of the list's 2 positions, .* got '9'"),
@@ -165,6 +165,9 @@ TABLE: list[tuple[str, str]] = [
     ("train ema.decy=1", r"ema.decy: there is no such key in ema \(NoEma\)"),
     ("train cache=x ema=ema ema.decay=1", r"ema.decay: must be in \(0, 1\), got 1.0"),
     ("train ema=emma", r"ema: there is no option 'emma'; nearest: ema"),
+    ("train samples.evry=1", r"samples.evry: there is no such key in samples \(NoSamples\)"),
+    ("train cache=x samples=prompts samples.every=0", r"samples.every: must be at least 1 step, got 0"),
+    ("train samples=sungs", r"samples: there is no option 'sungs'; valid: none, prompts"),
     # missing or unfit input
     ("train", r"cache: must be given, text: cache=...\nFolder that `acetrain preprocess` wrote"),
     ("train cache=nowhere", r"cache: nowhere "),

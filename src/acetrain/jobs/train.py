@@ -90,6 +90,7 @@ class Train:
         """Whether data, model, targets and folder go together; reads no weight and creates nothing."""
         layers = linear_layers(self.model.config("transformer"))
         self.adapter.check({name: layers[name] for name in self.target_names})
+        self.precision.check_adapter(self.adapter.reads_base)
         self.songs.check_model(self.model)
         self.adapter.check_songs(self.split[0])
         self.logger.check()

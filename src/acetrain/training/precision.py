@@ -64,6 +64,14 @@ class Precision:
         if self.base is Format.fp16:
             raise Refused(f"precision.base: must be fp32, bf16 or auto for {job}, as prompts overflow fp16, got fp16")
 
+    def check_adapter(self, works_on_base: str) -> None:
+        """Raise Refused where what trains works on the base's weights themselves and these are quantised."""
+        if works_on_base and self.quantised is not Quantised.none:
+            raise Refused(
+                f"precision.quantised: must be none for {works_on_base}, which works on the base's own weights, "
+                f"got {self.quantised.name}"
+            )
+
     def encoding(self, device: "torch.device") -> Format:
         """The format songs and prompts are encoded in; auto is never fp16."""
         settled = _suited(device) if self.base is Format.auto else self.base
