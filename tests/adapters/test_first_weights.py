@@ -185,11 +185,13 @@ def test_songs_that_are_too_short_are_passed_over() -> None:
     adapter = replace(lora(Init.eva), init_songs=2)
     given = songs((12, 50), (64, 7), (16, 8), (90, 50), (90, 50))
     assert [one.name for one in adapter.looked_at(given)] == ["2.wav", "3.wav"]
-    adapter.check_songs(given)
+    adapter.check_songs(given, sharded=False)
     with pytest.raises(Refused, match=r"adapter.init_songs: eva must have .* 16 latent frames and 8 .* are 3, got 4"):
-        replace(adapter, init_songs=4).check_songs(given)
+        replace(adapter, init_songs=4).check_songs(given, sharded=False)
+    with pytest.raises(Refused, match=r"adapter.init: must be one that looks at no songs where trainer.shard is true"):
+        adapter.check_songs(given, sharded=True)
     assert not lora(Init.default).looked_at(given) and isinstance(SONGS[0], Batch)
-    lora(Init.default).check_songs([])
+    lora(Init.default).check_songs([], sharded=True)
 
 
 @pytest.mark.parametrize(

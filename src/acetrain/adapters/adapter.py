@@ -31,8 +31,9 @@ class Adapter:
         if self.start_from:
             self.check_start(Path(self.start_from), layers)
 
-    def check_songs(self, songs: "Sequence[CachedSong]") -> None:
-        """Raise Refused where the adapter cannot take its first weights from the songs to train on."""
+    def check_songs(self, songs: "Sequence[CachedSong]", sharded: bool) -> None:
+        """Raise Refused where the adapter cannot take its first weights from the songs to train on, or from a base that
+        is shared out over ranks."""
 
     def looked_at(self, songs: "Sequence[CachedSong]") -> "Sequence[CachedSong]":
         """Those of the songs to train on that the adapter takes its first weights from."""

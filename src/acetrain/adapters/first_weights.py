@@ -27,7 +27,7 @@ Pass = Callable[[], Iterator[Tensor]]
 
 
 class FirstWeights(Regime):
-    """Looks at songs before the first step; the songs and the weights alone decide what comes out, on every rank."""
+    """Looks at songs before the first step; they, their draws and the weights decide what comes out, on every rank."""
 
     def __init__(self, dit: nn.Module, init: str, songs: Sequence[Batch], from_base: bool) -> None:
         self.dit, self.init, self.songs, self.from_base = dit, init, songs, from_base
@@ -60,8 +60,8 @@ class FirstWeights(Regime):
 
 
 def _looks(init: str, songs: int) -> int:
-    """How many songs a start runs through the model in all."""
-    return 1 + max(2, songs) if init == "eva" else songs
+    """How many songs a start runs through the model: eva compares what it has with what it had."""
+    return max(2, songs) if init == "eva" else songs
 
 
 @contextmanager

@@ -94,9 +94,11 @@ class LoRA(Ranked, ThroughPeft):
             return min(shape) // 2, "half the module's smaller side"
         return (shape[1] // 2, "half the module's inputs") if self.init is Init.eva else (math.inf, "")
 
-    def check_songs(self, songs: "Sequence[CachedSong]") -> None:
-        """Raise Refused where fewer songs than `init_songs` are long enough for a start that looks at them."""
-        if self.init in FROM_SONGS and len(self.looked_at(songs)) < self.init_songs:
+    def check_songs(self, songs: "Sequence[CachedSong]", sharded: bool) -> None:
+        if self.init not in FROM_SONGS:
+            return
+        require(not sharded, "adapter.init", "one that looks at no songs where trainer.shard is true", self.init.name)
+        if len(self.looked_at(songs)) < self.init_songs:
             raise Refused(
                 f"adapter.init_songs: {self.init.name} must have as many songs to train on with at least "
                 f"{2 * self._rows} latent frames and {self._rows} condition rows, there are "

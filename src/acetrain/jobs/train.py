@@ -92,15 +92,15 @@ class Train:
         self.adapter.check({name: layers[name] for name in self.target_names})
         self.precision.check_adapter(self.adapter.reads_base)
         self.songs.check_model(self.model)
-        self.adapter.check_songs(self.split[0])
+        self.adapter.check_songs(self.split[0], self.trainer.shard)
+        self.data.check(self.songs)
         self.logger.check()
         steps = f"below the {self.total_steps} steps of the run"
-        self.data.check(self.songs)
         require(self.schedule.warmup < self.total_steps, "schedule.warmup", steps, self.schedule.warmup)
         self.optimizer.check(self.target_names, self.adapter)
         self.ema.check(self.optimizer, self.total_steps)
-        self.samples.check(self.trainer.shard)
         self.trainer.check(self.precision, self.data)
+        self.samples.check(self.trainer.shard)
         self.folder.check(may_resume=self.resume is Resume.auto)
         advice.say(advice.before(self))
 

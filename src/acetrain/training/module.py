@@ -176,11 +176,12 @@ class FlowMatching(LightningModule):
         finite = math.isfinite(norm.item()) and math.isfinite(loss)
         if finite:
             optimizer.step()
+        self.regime.stepped(self.step + 1, finite)
+        if finite:
             if self.average is not None:
                 self.average.follow(parameters, self.step + 1)
             lost, drawn = totals[4 + T_BINS :].double().view(2, self.recipe.timesteps.followed_bins)
             self.running = self.recipe.timesteps.followed(self.running, lost, drawn)
-        self.regime.stepped(self.step + 1, finite)
         optimizer.zero_grad()
         self.step += 1
         overflowed = not finite and math.isfinite(loss) and self.scaler.get_scale() > 1
