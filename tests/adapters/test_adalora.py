@@ -75,7 +75,7 @@ def ranks(loaded: Base) -> list[int]:
     return [int((layer.lora_E[NAME] != 0).sum()) for layer in adapter_layers(loaded.dit).values()]
 
 
-@pytest.mark.parametrize("interval", [1, 3])
+@pytest.mark.parametrize("interval", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_ranks_are_shared_out_as_peft_does(interval: int) -> None:
     ours, regime = attached(replace(ADALORA, interval=interval))
     found = run(ours, regime, range(STEPS))
@@ -131,7 +131,7 @@ def test_a_step_descends_the_penalty_once_however_it_is_split() -> None:
     assert any(not torch.allclose(without[name], whole[name], atol=1e-5) for name in whole)
 
 
-@pytest.mark.parametrize("stop", [1, 4, 7, 9])
+@pytest.mark.parametrize("stop", [4, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 7, 9))])
 def test_it_goes_on_to_the_bit(stop: int) -> None:
     straight = run(*attached(), range(STEPS))
     loaded, regime = attached()
@@ -180,7 +180,7 @@ def test_a_run_too_short_to_tell_importances_keeps_all_entries() -> None:
     assert ranks(extended) == [6] * len(NAMES)
 
 
-@pytest.mark.parametrize("steps", [3, STEPS])
+@pytest.mark.parametrize("steps", [pytest.param(3, marks=pytest.mark.slow), STEPS])
 def test_the_pruned_file_is_read_at_the_trained_strength(steps: int, tmp_path: Path) -> None:
     ours, regime = attached()
     run(ours, regime, range(steps))

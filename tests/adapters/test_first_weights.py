@@ -29,6 +29,10 @@ SHAPES = {name: LAYERS[name] for name in NAMES}
 SONGS = [collate([song(60 + 8 * i, 24 + i, seed=i)], [(0, 0, f"{i}.wav", 0)], 1.0) for i in range(3)]
 
 
+SOME = [pytest.param(init, marks=() if init is Init.lora_ga else pytest.mark.slow) for init in FROM_SONGS]
+ONE_NAME = [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])]
+
+
 def lora(init: Init) -> LoRA:
     return LoRA(4, 6.0, 0.0, init=init, init_songs=3, ranks={"down_proj": 2}, alphas={}, start_from="")
 
@@ -51,7 +55,7 @@ def heard(training: FlowMatching) -> Tensor:
     return laws.output(Base(training.dit, training.null_condition, training.silence))
 
 
-@pytest.mark.parametrize("init", FROM_SONGS)
+@pytest.mark.parametrize("init", SOME)
 def test_it_is_not_heard_and_leaves_all_but_the_adapter_as_it_was(init: Init, capsys: pytest.CaptureFixture) -> None:
     plain, before, training = dict(base().dit.named_parameters()), laws.output(base()), made(lora(init))
     state = torch.get_rng_state()
@@ -69,6 +73,7 @@ def test_it_is_not_heard_and_leaves_all_but_the_adapter_as_it_was(init: Init, ca
     assert error == 0 if init is Init.eva else error < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", FROM_SONGS)
 def test_it_comes_out_the_same_and_travels_with_the_checkpoint(init: Init) -> None:
     first = adapter_state(begun(lora(init)).dit)
@@ -79,7 +84,7 @@ def test_it_comes_out_the_same_and_travels_with_the_checkpoint(init: Init) -> No
     assert torch.equal(heard(again), heard(begun(lora(init))))
 
 
-@pytest.mark.parametrize("init", FROM_SONGS)
+@pytest.mark.parametrize("init", SOME)
 def test_the_saved_adapter_fits_the_untouched_base(init: Init, tmp_path: Path) -> None:
     training = begun(lora(init))
     for weight in trainable(training.dit).values():
@@ -109,7 +114,7 @@ def overlap(ours: Tensor, theirs: Tensor) -> float:
     return ((ours @ directions).norm() / ours.norm()).item()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_NAME)
 def test_eva_takes_the_directions_in_which_inputs_vary_most(name: str) -> None:
     a = adapter_layers(begun(lora(Init.eva)).dit)[name].lora_A[NAME].weight
     rows = inputs_of(name)
@@ -139,7 +144,7 @@ def test_corda_is_pefts_own() -> None:
         assert torch.allclose(layer.lora_B[NAME].weight, expected.lora_B[NAME].weight, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_NAME)
 def test_lora_ga_takes_the_singular_vectors_of_the_gradient(name: str) -> None:
     layer = adapter_layers(begun(lora(Init.lora_ga)).dit)[name]
     training = module(base())
@@ -155,6 +160,7 @@ def test_lora_ga_takes_the_singular_vectors_of_the_gradient(name: str) -> None:
     assert overlap(a, right[:rank]) > 0.97 and overlap(b.T, left.T[rank : 2 * rank]) > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", FROM_SONGS)
 def test_checkpointing_and_a_16_bit_base_change_little(init: Init) -> None:
     plain, half = begun(lora(init)), begun(lora(init), torch.bfloat16)
@@ -169,6 +175,7 @@ def test_checkpointing_and_a_16_bit_base_change_little(init: Init) -> None:
         assert overlap(ours, theirs) > 0.9
 
 
+@pytest.mark.slow
 def test_each_kind_of_lora_can_begin_so() -> None:
     for kind, init in ((RsLoRA, Init.lora_ga), (RsLoRA, Init.corda), (DoRA, Init.eva)):
         adapter = kind(**vars(lora(init)))

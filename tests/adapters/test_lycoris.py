@@ -41,6 +41,10 @@ KINDS: dict[str, ThroughLycoris] = {
 }
 
 
+QUICK = ("lokr", "locon_dora")
+SOME = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
+
+
 def attached(kind: str, dtype: torch.dtype = torch.float32) -> Base:
     """The tiny base with an adapter whose weights have moved from where they start."""
     loaded = base()
@@ -57,7 +61,7 @@ def weights(loaded: Base) -> dict[str, Tensor]:
     return {name: effective(loaded.dit.get_submodule(name), LAYERS[name][1]) for name in NAMES}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SOME)
 def test_lycoris_itself_reads_the_file_on_official_names(kind: str, tmp_path: Path) -> None:
     ours = attached(kind)
     KINDS[kind].save(ours.dit, tmp_path, "tiny", {"step": "7"})
@@ -72,7 +76,7 @@ def test_lycoris_itself_reads_the_file_on_official_names(kind: str, tmp_path: Pa
         assert (expected - dict(base().dit.named_parameters())[f"{name}.weight"]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["lokr", "loha", "locon_dora"])
+@pytest.mark.parametrize("kind", ["lokr", "locon_dora", pytest.param("loha", marks=pytest.mark.slow)])
 def test_the_file_is_laid_out_as_lycoris_does(kind: str, tmp_path: Path) -> None:
     KINDS[kind].save(attached(kind).dit, tmp_path, "tiny", {"config": "x"})
     [file] = tmp_path.iterdir()
@@ -91,8 +95,8 @@ def test_the_file_is_laid_out_as_lycoris_does(kind: str, tmp_path: Path) -> None
     assert alphas["lycoris_time_embed_linear_1"] == 2.5 and alphas["lycoris_layers_0_mlp_down_proj"] == 9.0
 
 
-@pytest.mark.parametrize("scale", [0.0, 0.5, -1.0, 2.0])
-@pytest.mark.parametrize("kind", ["lokr", "loha_dora", "locon_dora"])
+@pytest.mark.parametrize("scale", [0.0, 0.5, pytest.param(-1.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["lokr", pytest.param("loha_dora", marks=pytest.mark.slow), "locon_dora"])
 def test_a_scale_multiplies_what_is_added_to_the_weight(kind: str, scale: float, tmp_path: Path) -> None:
     ours, plain = attached(kind), dict(base().dit.named_parameters())
     KINDS[kind].save(ours.dit, tmp_path, "tiny", {})
@@ -119,7 +123,9 @@ def test_updates_of_several_add_up_and_decomposed_ones_do_not(tmp_path: Path) ->
         saved.check([(tmp_path / "locon_dora", 1.0), (tmp_path / "lokr", 1.0)])
 
 
-@pytest.mark.parametrize("kind", ["lokr", "loha", "lokr_dora", "locon_dora"])
+@pytest.mark.parametrize(
+    "kind", [*QUICK, *(pytest.param(one, marks=pytest.mark.slow) for one in ("loha", "lokr_dora"))]
+)
 def test_small_updates_are_not_rounded_away_on_a_16_bit_base(kind: str) -> None:
     loaded = base()
     nn.Module.to(loaded.dit, torch.bfloat16)
@@ -138,7 +144,7 @@ def test_small_updates_are_not_rounded_away_on_a_16_bit_base(kind: str) -> None:
     assert all(parameter.dtype is torch.float32 for parameter in trainable(loaded.dit).values())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SOME)
 def test_a_run_goes_on_from_the_saved_weights(kind: str, tmp_path: Path) -> None:
     before = attached(kind)
     KINDS[kind].save(before.dit, tmp_path, "tiny", {})
@@ -224,6 +230,7 @@ def test_a_module_that_is_left_out_of_a_pass_leaves_the_base() -> None:
     assert not torch.equal(laws.output(loaded), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lokr_both", "loha_dora"])
 def test_every_form_obeys_the_laws(kind: str) -> None:
     adapter, targets = replace(KINDS[kind], ranks={}, alphas={}), Targets(["self_attn"], [])
