@@ -51,7 +51,7 @@ def ready(device: torch.device, precision: Precision = PRECISIONS["fp32"]) -> Fl
     torch.nn.Module.to(loaded.dit, formats.base.dtype)
     formats.store(loaded.dit)
     names = Targets(["self_attn", "cross_attn", "mlp"], []).select(linear_layers(MODEL.config("transformer")))
-    lora = LoRA(4, 8.0, 0.0, init=Init.default, ranks={}, alphas={}, start_from="")
+    lora = LoRA(4, 8.0, 0.0, init=Init.default, init_songs=8, ranks={}, alphas={}, start_from="")
     lora.attach(loaded.dit, names, seed=0)
     drawn = torch.Generator().manual_seed(1)
     for name, parameter in trainable(loaded.dit).items():

@@ -1,6 +1,6 @@
 """The DiT with its padding masked out: what a song gets does not depend on what it is batched with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class MaskedDiT(AceStepTransformer1DModel):
 
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, VARIANTS)
         for block in self.layers:
-            block.forward = torch.compile(block.forward)
+            block.forward = _on_contiguous(torch.compile(block.forward))
         self.compiled = True
 
     def velocity(
@@ -116,6 +116,18 @@ class MaskedDiT(AceStepTransformer1DModel):
         from diffusers.models.transformers.ace_step_transformer import _ace_step_rotary_freqs
 
         return _ace_step_rotary_freqs(hidden.shape[1], self.head_dim, self.rope_theta, hidden.device, hidden.dtype)
+
+
+def _on_contiguous(compiled: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A compiled block that gets its frames in order in memory.
+
+    The first convolution leaves them transposed, and for such an input torch 2.13 compiles a wrong gradient on a CPU.
+    """
+
+    def forward(hidden_states: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        return compiled(hidden_states.contiguous(), *arguments, **named)
+
+    return forward
 
 
 def valid_rows(counts: Sequence[int], length: int, device: torch.device) -> Bool[Tensor, "song row"]:
