@@ -138,6 +138,7 @@ def merged_is_the_same(adapter: Adapter, targets: Targets) -> None:
     assert error < 1e-5
 
 
+CPU = torch.device("cpu")
 SHAPES = {"lora_A": (16, 512), "lora_B": (512, 16), "lora_magnitude_vector": (512,)}
 """Of the weights that optimizers are tried on: the matrices are large enough for states in 8 bits."""
 
@@ -156,12 +157,15 @@ def misfit(weights: dict[str, nn.Parameter], step: int) -> Tensor:
     a, b, magnitude = weights.values()
     draw, fixed = torch.Generator().manual_seed(1000 + step), torch.Generator().manual_seed(7)
     inputs, goal = torch.randn(8, 512, generator=draw), torch.randn(512, generator=fixed)
+    inputs, goal = inputs.to(a.device), goal.to(a.device)
     return ((inputs @ a.T @ b.T + inputs * magnitude) - inputs * goal).square().mean()
 
 
-def descended(optimizer: OptimizerOption, steps: int, stop: int = -1) -> tuple[dict[str, nn.Parameter], Optimizer]:
+def descended(
+    optimizer: OptimizerOption, steps: int, stop: int = -1, device: torch.device = CPU
+) -> tuple[dict[str, nn.Parameter], Optimizer]:
     """Weights and optimizer after `steps` steps, through a file after `stop` of them."""
-    weights = fresh_weights()
+    weights = {name: nn.Parameter(weight.detach().to(device)) for name, weight in fresh_weights().items()}
     descent = optimizer.build(weights)
     for step in range(steps):
         if step == stop:
@@ -176,7 +180,8 @@ def through_a_checkpoint(
     optimizer: OptimizerOption, weights: dict[str, nn.Parameter], descent: Optimizer
 ) -> tuple[dict[str, nn.Parameter], Optimizer]:
     """Weights and optimizer as a new process finds them."""
-    adapter = {name: weight.detach() for name, weight in weights.items()}
+    adapter = {name: weight.detach().cpu() for name, weight in weights.items()}
+    device = next(iter(weights.values())).device
     with TemporaryDirectory() as folder:
         written = Checkpoint(
             step=0,
@@ -190,14 +195,15 @@ def through_a_checkpoint(
             progress={},
         )
         found = checkpoint.read(checkpoint.write(written, Path(folder), keep=1))
-    again = {name: nn.Parameter(weight) for name, weight in found.adapter.items()}
+    again = {name: nn.Parameter(weight.to(device)) for name, weight in found.adapter.items()}
     new = optimizer.build(again)
     checkpoint.load_optimizer(new, found.optimizer)
     return again, new
 
 
-def resumes_to_the_bit(optimizer: OptimizerOption) -> None:
-    (ours, our_descent), (theirs, their_descent) = descended(optimizer, 9, stop=4), descended(optimizer, 9)
+def resumes_to_the_bit(optimizer: OptimizerOption, device: torch.device = CPU) -> None:
+    ours, our_descent = descended(optimizer, 9, stop=4, device=device)
+    theirs, their_descent = descended(optimizer, 9, device=device)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert optimizer.figures(our_descent) == optimizer.figures(their_descent)
     with optimizer.evaluating(our_descent), optimizer.evaluating(their_descent):
