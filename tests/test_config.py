@@ -80,7 +80,7 @@ def test_there_are_experiments_and_sweeps():
 
 
 def test_every_group_has_a_folder_and_every_folder_is_a_group():
-    assert {file.parent.name for file in files("conf") if file.parent.name != "conf"} == set(GROUPS)
+    assert {file.parent.name for file in files("conf") if file.parent.name != "conf"} == {*GROUPS, "preset"}
     assert {file.stem for file in (ROOT / "conf").glob("*.yaml")} == set(JOBS)
     assert all(key in hints(JOBS[job]) for job, key in PRODUCTS.items())
 

@@ -1,5 +1,6 @@
 """Pages of text on jobs, groups and options: what there is, its types, values and meaning."""
 
+import itertools
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,16 +31,18 @@ def anything(what: str, sources: Sources, screen: Screen | None = None) -> str:
         return option_page(group, option, sources, screen)
     if group in GROUPS:
         return group_page(group, sources, screen)
+    if group in RECIPES:
+        return recipe_page(group, option, sources) if option else recipes_page(group, sources)
     if what in JOBS:
         return job_page(Composer(what, sources).compose([]), sources)
-    raise Refused(
-        f"what: must be a group, an option (group=option) or a job, got {what!r}; {nearest(what, [*GROUPS, *JOBS])}"
-    )
+    known = [*GROUPS, *RECIPES, *JOBS]
+    raise Refused(f"what: must be a group, an option (group=option) or a job, got {what!r}; {nearest(what, known)}")
 
 
 def overview(sources: Sources) -> str:
     """Every group with its options, every job, and how to see more."""
     lines = ["groups", *table({group: " ".join(sources.options(group)) for group in GROUPS})]
+    lines += ["", "files that change any key", *table({kind: " ".join(sources.recipes(kind)) for kind in RECIPES})]
     lines += ["", "jobs", *table({job: summary(schema) for job, schema in JOBS.items()})]
     lines += ["", "acetrain explain GROUP, acetrain explain GROUP=OPTION or acetrain explain JOB says more"]
     return "\n".join(lines)
@@ -52,6 +55,29 @@ def group_page(group: str, sources: Sources, screen: Screen | None = None) -> st
     values = {option: " ".join(_set(node)) or "-" for option, node in nodes.items()}
     pages = [_page(group, option, options[option], node, screen) for option, node in nodes.items()]
     return "\n\n".join(["\n".join([f"options of {group}", *table(values)]), *pages])
+
+
+def recipes_page(kind: str, sources: Sources) -> str:
+    """What the first line of each experiment, preset or sweep says, and which wins where several are asked for."""
+    lines = {name: _opening(file).partition("\n")[0] for name, file in sources.recipes(kind).items()}
+    order = "each is laid over those before it: " + ", ".join(RECIPES) + ", then what is given on the command line"
+    return "\n".join([f"{RECIPES[kind]}/, chosen by {kind}=NAME", *table(lines), "", order])
+
+
+def recipe_page(kind: str, name: str, sources: Sources) -> str:
+    """What an experiment, a preset or a sweep says of itself, and the file."""
+    file = sources.recipe(kind, name)
+    text = file.read_text(encoding="utf-8")
+    rest = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    return "\n".join(
+        [f"{kind}={name}", f"  {file}", textwrap.indent(_opening(file), "  "), textwrap.indent(rest, "    ")]
+    )
+
+
+def _opening(file: Path) -> str:
+    """The comment that a file begins with."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
 def _set(node: DictConfig) -> Iterator[str]:

@@ -100,7 +100,9 @@ class Composer:
         return [name for name in hints(JOBS[self.job]) if name in GROUPS]
 
     def _layers(self, chosen: Mapping[str, str], files: Mapping[str, Path]) -> tuple[Layer, ...]:
-        recipes = [("", file) for name, file in files.items() if name.partition("/")[0] in RECIPES]
+        order = list(RECIPES)[::-1]
+        named = {name: name.partition("/")[0] for name in files}
+        recipes = [("", files[name]) for kind in order for name in files if named[name] == kind]
         options = [(f"{group}.", self.sources.file(f"{group}/{option}")) for group, option in chosen.items()]
         return tuple((prefix, file) for prefix, file in (*recipes, *options, ("", self.sources.file(self.job))) if file)
 

@@ -1,4 +1,4 @@
-"""Experiments and sweeps: files outside conf/ that change any key of a job, and the grid of a sweep."""
+"""Experiments, presets and sweeps: files that change any key of a job, and the grid of a sweep."""
 
 import re
 from collections.abc import Mapping
@@ -12,6 +12,10 @@ from acetrain.composition import complaints
 from acetrain.composition.sources import RECIPES, Sources
 from acetrain.errors import Refused
 
+STORED = "_stored"
+"""Ends the name under which a recipe that lies in conf/ is stored: Hydra would find the file itself under its own, and
+take its keys for those of a group."""
+
 
 def store(sources: Sources, group: str, name: str) -> dict[str, Path]:
     """Make the recipe `group=name` known to Hydra, and those that its defaults list starts from.
@@ -22,6 +26,8 @@ def store(sources: Sources, group: str, name: str) -> dict[str, Path]:
     node = _loaded(group, file)
     known = name in sources.recipes(group)
     folder, _, stem = f"{group}/{name if known else re.sub(r'[^A-Za-z0-9]', '_', name)}".rpartition("/")
+    if RECIPES[group].startswith("conf/"):
+        stem = f"{stem}{STORED}"
     ConfigStore.instance().store(group=folder, name=stem, node=node, package="_global_")
     files = {f"{folder}/{stem}": file}
     for entry in node.get("defaults", []):

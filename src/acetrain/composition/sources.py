@@ -11,8 +11,8 @@ _INSTALLED = Path(acetrain.__file__).parent / "_configs"
 PACKAGED = _INSTALLED if _INSTALLED.is_dir() else Path(acetrain.__file__).parents[2]
 """The folder of conf/, experiments/ and sweeps/: inside an installed package, or the top of a checkout."""
 
-RECIPES = {"experiment": "experiments", "sweep": "sweeps"}
-"""Groups whose files change any key of a job, and the folder that each lies in."""
+RECIPES = {"experiment": "experiments", "preset": "conf/preset", "sweep": "sweeps"}
+"""Groups whose files change any key of a job, and the folder that each lies in; each is laid over those before it."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class Sources:
         return _files([folder / group for folder in self.conf()], "*.yaml")
 
     def recipes(self, group: str) -> dict[str, Path]:
-        """Name -> file of the experiments or sweeps, those in folders below by `folder/name`."""
-        return _files([root / RECIPES[group] for root in self.roots], "**/*.yaml")
+        """Name -> file of the experiments, presets or sweeps, those in folders below by `folder/name`."""
+        direct = [folder / group for folder in self.extra if RECIPES[group].startswith("conf/")]
+        return _files([*direct, *(root / RECIPES[group] for root in self.roots)], "**/*.yaml")
 
     def recipe(self, group: str, name: str) -> Path:
         """The file that `group=name` means: one of `recipes`, or a YAML file by its path.

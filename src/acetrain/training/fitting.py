@@ -20,7 +20,7 @@ from acetrain.data.module import CachedSongs
 from acetrain.errors import Failed
 from acetrain.tracking.plots import plot_run
 from acetrain.tracking.provenance import commit
-from acetrain.training import advice, checkpoint
+from acetrain.training import advice, checkpoint, memory
 from acetrain.training.budget import Budget, Extent, card_of, too_large
 from acetrain.training.callbacks import Every, Keeper
 from acetrain.training.device import device_of
@@ -137,8 +137,8 @@ def _about_card(run: "Train") -> list[str]:
     if card is None or frames is None or not isinstance(run.model, Released):
         return []
     longest = max(song.frames for song in run.songs.songs)
-    line = advice.batch_on_card(min(run.songs_per_step, frames // longest), card, run.data.max_frames)
-    return [line] if line else []
+    usual = advice.batch_on_card(min(run.songs_per_step, frames // longest), card, run.data.max_frames)
+    return [line for line in (usual, memory.too_much(run, card)) if line]
 
 
 def _saver(run: "Train", module: FlowMatching) -> Callable[[Path], None]:

@@ -35,6 +35,8 @@ class OptimizerOption:
     decay_factors: dict[str, float]
     """Pattern -> factor of weight_decay for the weights it matches, as in {lora_A: 0}."""
 
+    state_bytes: ClassVar[float] = 8
+    """Bytes of state that it keeps for each number that trains, about."""
     package: ClassVar[str] = ""
     """The package outside of acetrain's own requirements that the option needs; the extra `optim` brings it."""
 

@@ -1,7 +1,7 @@
 """bitsandbytes' optimizers: Adam with states in 8 bits, and Lion."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from acetrain.training.optimizer import Adam, Group, Moments
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 @dataclass
 class AdamW8bit(Adam):
     """AdamW with block-wise quantised states (Dettmers et al. 2022); weights below 4096 elements keep 32 bits."""
+
+    state_bytes: ClassVar[float] = 2.1
 
     def over(self, groups: list[Group]) -> "Optimizer":
         import bitsandbytes
@@ -35,6 +37,8 @@ class PagedAdamW8bit(AdamW8bit):
 class Lion(Moments):
     """Steps by the sign of the gradient's mean (Chen et al. 2023); wants a tenth of AdamW's lr, ten times its decay."""
 
+    state_bytes: ClassVar[float] = 4
+
     beta1: float
     """Share of the old mean in the direction of a step, in [0, 1)."""
     beta2: float
@@ -49,6 +53,8 @@ class Lion(Moments):
 @dataclass
 class Lion8bit(Lion):
     """Lion with a block-wise quantised state; weights below 4096 elements keep 32 bits."""
+
+    state_bytes: ClassVar[float] = 1.1
 
     def over(self, groups: list[Group]) -> "Optimizer":
         import bitsandbytes

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class Adafactor(OptimizerOption):
     """Adam with a factored second moment and no first (Shazeer and Stern 2018), as transformers has it."""
 
+    state_bytes: ClassVar[float] = 0.1
+
     decay_rate: float
     """Exponent of the second moment's decay, 1 - step**decay_rate, below 0."""
     clip_threshold: float
@@ -55,6 +57,7 @@ class Came(Moments):
     clip_threshold: float
     """Largest root mean square of an update, above 0."""
 
+    state_bytes: ClassVar[float] = 4.2
     package: ClassVar[str] = "pytorch_optimizer"
 
     def __post_init__(self) -> None:

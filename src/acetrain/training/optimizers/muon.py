@@ -1,7 +1,7 @@
 """Muon: momentum of a matrix, made orthogonal."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from acetrain.errors import require
 from acetrain.training.optimizer import Adam, Group
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 @dataclass
 class Muon(Adam):
     """Orthogonalised momentum for matrices, AdamW for the rest (Jordan 2024); torch's own, at AdamW's lr (Liu 2025)."""
+
+    state_bytes: ClassVar[float] = 4
 
     momentum: float
     """Decay of the momentum of matrices, in [0, 1)."""

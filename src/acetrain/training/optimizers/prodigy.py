@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Prodigy(Adam):
     """Adam with its step size estimated as d (Mishchenko and Defazio 2024); lr is a factor of d, 1 as a rule."""
 
+    state_bytes: ClassVar[float] = 16
+
     d0: float
     """First estimate of d, above 0."""
     d_coef: float
