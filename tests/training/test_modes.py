@@ -5,7 +5,9 @@ from dataclasses import replace
 import modes
 import pytest
 import torch
+from fabricate import cache
 from modes import COMPILED, COSINE, LOSS, PRECISIONS, Stepped, assert_equal_to, assert_near, ready, stepped
+from runs import metrics, train
 
 from acetrain.acestep.quantised import QuantisedLinear
 from acetrain.errors import Refused
@@ -76,6 +78,17 @@ def test_compiled_blocks_compute_the_same(plain: Stepped, every: int) -> None:
     training.dit.recompute(every)
     training.dit.compile_blocks()
     assert_equal_to(stepped(training), plain, COMPILED)
+
+
+@pytest.mark.slow
+def test_a_run_with_compiled_blocks_is_that_without(tmp_path) -> None:
+    songs = cache(tmp_path / "cache", songs=5)
+    for name in ("off", "block"):
+        done = train(songs, tmp_path / name, f"trainer.compile={name}", "max_steps=3", timeout=900)
+        assert done.returncode == 0, done.stderr
+    for ours, theirs in zip(metrics(tmp_path / "block"), metrics(tmp_path / "off"), strict=True):
+        for key in ("loss", "grad_norm", "val_loss"):
+            assert ours[key] == theirs[key] == "" or float(ours[key]) == pytest.approx(float(theirs[key]), rel=1e-3)
 
 
 @pytest.mark.parametrize(

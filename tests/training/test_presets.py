@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import fabricate
 import pytest
 from released import RELEASED
 
@@ -153,3 +154,14 @@ def test_a_bad_preset_is_refused_with_its_message(arguments: str, tmp_path: Path
     stderr = capsys.readouterr().err
     assert re.match(BAD[arguments], stderr) and len(stderr.splitlines()) <= 4, stderr
     assert {path.name for path in tmp_path.iterdir()} == {"conf"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_trains_the_tiny_base(preset: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    fabricate.cache(tmp_path / "cache", songs=5)
+    quick = ["max_steps=2", "schedule.warmup=0", "logger=csv", "trainer.accelerator=cpu", "adapter.rank=2"]
+    quick += ["trainer.validation_quantiles=1"]
+    assert main(["train", "cache=cache", "out_dir=run", f"preset={preset}", *quick]) == 0, capsys.readouterr().err
+    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()

@@ -17,7 +17,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "train": (
         "cache=cache max_steps=500",
         "cache=cache adapter.rank=16 schedule=cosine optimizer.lr=2e-4",
-        "cache=cache experiment=short_run",
+        "cache=cache experiment=short_run preset=vram_16gb",
         "cache=cache -m adapter.rank=8,16,32",
         "cache=cache sweep=rank",
     ),
