@@ -59,7 +59,7 @@ def group_page(group: str, sources: Sources, screen: Screen | None = None) -> st
 
 def recipes_page(kind: str, sources: Sources) -> str:
     """What the first line of each experiment, preset or sweep says, and which wins where several are asked for."""
-    lines = {name: _opening(file).partition("\n")[0] for name, file in sources.recipes(kind).items()}
+    lines = {name: opening(file).partition("\n")[0] for name, file in sources.recipes(kind).items()}
     order = "each is laid over those before it: " + ", ".join(RECIPES) + ", then what is given on the command line"
     return "\n".join([f"{RECIPES[kind]}/, chosen by {kind}=NAME", *table(lines), "", order])
 
@@ -70,11 +70,11 @@ def recipe_page(kind: str, name: str, sources: Sources) -> str:
     text = file.read_text(encoding="utf-8")
     rest = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     return "\n".join(
-        [f"{kind}={name}", f"  {file}", textwrap.indent(_opening(file), "  "), textwrap.indent(rest, "    ")]
+        [f"{kind}={name}", f"  {file}", textwrap.indent(opening(file), "  "), textwrap.indent(rest, "    ")]
     )
 
 
-def _opening(file: Path) -> str:
+def opening(file: Path) -> str:
     """The comment that a file begins with."""
     lines = file.read_text(encoding="utf-8").splitlines()
     return "\n".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))

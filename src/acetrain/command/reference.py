@@ -4,10 +4,10 @@ import inspect
 
 from omegaconf import DictConfig
 
-from acetrain.command.describe import keys, option_node, schema_of
+from acetrain.command.describe import keys, opening, option_node, schema_of
 from acetrain.composition.docs import summary
 from acetrain.composition.job import Composer
-from acetrain.composition.sources import PACKAGED, Sources
+from acetrain.composition.sources import PACKAGED, RECIPES, Sources
 from acetrain.composition.types import hints
 from acetrain.schemas import GROUPS, JOBS
 
@@ -18,9 +18,11 @@ Every job, group and option of the package, as `acetrain explain` prints them. `
 
 
 def page(sources: Sources) -> str:
-    """The reference in Markdown: jobs with their keys, then groups, the options of each with their keys."""
-    parts = [HEAD, "## Jobs\n", *(_job(job, sources) for job in JOBS), "## Groups\n"]
-    return "\n".join([*parts, *(_group(group, sources) for group in GROUPS)])
+    """The reference in Markdown: jobs with their keys, groups with the keys of each option, and files of many keys."""
+    jobs, groups = (_job(job, sources) for job in JOBS), (_group(group, sources) for group in GROUPS)
+    recipes = (_recipes(kind, sources) for kind in RECIPES)
+    parts = [HEAD, "## Jobs\n", *jobs, "## Groups\n", *groups, "## Files that change any key\n", *recipes]
+    return "\n".join(parts)
 
 
 def _job(job: str, sources: Sources) -> str:
@@ -38,6 +40,11 @@ def _group(group: str, sources: Sources) -> str:
     ]
     pages = [f"#### {group}={option}\n\n{_said(schema_of(node))}\n\n{_table(node)}" for option, node in nodes.items()]
     return "\n".join([f"### {group}\n\n| option | what it is |\n| --- | --- |\n{''.join(rows)}", *pages])
+
+
+def _recipes(kind: str, sources: Sources) -> str:
+    rows = [f"| `{name}` | {_cell(opening(file))} |\n" for name, file in sources.recipes(kind).items()]
+    return f"### {kind}=NAME\n\nIn `{RECIPES[kind]}/`.\n\n| name | what it says |\n| --- | --- |\n{''.join(rows)}"
 
 
 def _said(owner: type) -> str:
