@@ -140,7 +140,9 @@ NOTES = """All train the attention of the tiny base for the same steps on the sa
 `experiments/equal_budget/` holds their settings. Sizes are whole numbers, so that budgets differ by a few percent. Four
 kinds cannot have as many parameters: VeRA would need a rank of about 3000, (IA)³ has one factor an output and no more,
 OFT's next smaller block that divides has half of them; AdaLoRA trains half as many again as it keeps. `full` is the
-attention of one block out of four. Learning rates are usual ones of each kind, not tuned: the order is theirs too."""
+attention of one block out of four. Learning rates are usual ones of each kind, not tuned: the order is theirs too, and
+that of a short run, which AdaLoRA, begun at zero and held to orthogonal factors, has hardly left. Seconds a step are of
+runs made one after the other, with whatever else the machine did then."""
 
 
 def arguments() -> argparse.ArgumentParser:
