@@ -7,6 +7,7 @@ machine, and what it would have had alive at once is counted storage by storage.
 import gc
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -70,8 +71,11 @@ class Alive(TorchDispatchMode):
             self.now -= size
 
 
-def peak(training: Training, batch: Batch) -> int:
-    """Bytes alive at the worst moment of two micro-batches' backward passes: weights, gradients, activations."""
+def peak(training: Training, batch: Batch, fake: bool = True) -> int:
+    """Bytes alive at the worst moment of two micro-batches' backward passes: weights, gradients, activations.
+
+    With tensors that are not `fake` the steps are computed.
+    """
     formats = training.precision
     with torch.device("meta"):
         torch.set_default_dtype(formats.base.dtype)
@@ -82,7 +86,7 @@ def peak(training: Training, batch: Batch) -> int:
     training.adapter.attach(dit, list(training.targets), seed=0)
     gc.collect()
     gc.freeze()  # or looking for what can go takes longer than the step
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext():
         _made(dit)
         dit.recompute(training.recomputed)
         dit.train()
@@ -97,13 +101,13 @@ def peak(training: Training, batch: Batch) -> int:
 
 
 def _made(dit: nn.Module) -> None:
-    """Give the model's weights a device, and no content."""
+    """Give the model's weights a place on the CPU."""
     for module in dit.modules():
         for name, weight in module.named_parameters(recurse=False):
-            made = torch.empty(weight.shape, dtype=weight.dtype)
+            made = torch.ones(weight.shape, dtype=weight.dtype)
             module._parameters[name] = nn.Parameter(made, requires_grad=weight.requires_grad)
         for name, buffer in module.named_buffers(recurse=False):
-            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+            module._buffers[name] = torch.ones(buffer.shape, dtype=buffer.dtype)
 
 
 def _step(dit: MaskedDiT, training: Training, batch: Batch, compute: Format) -> None:

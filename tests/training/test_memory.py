@@ -48,6 +48,12 @@ def test_the_estimate_is_near_what_a_small_model_has_alive(recomputed: int) -> N
     assert_near(training(SMALL, PRECISIONS["bf16"], recomputed), Batch(2, 1000, 300), 0.85, 1.15)
 
 
+@pytest.mark.parametrize("recomputed", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_step_that_is_computed_has_as_much_alive_as_one_that_is_not(recomputed: int) -> None:
+    small, batch = training(SMALL, PRECISIONS["bf16"], recomputed), Batch(2, 300, 50)
+    assert peak(small, batch, fake=False) == pytest.approx(peak(small, batch), rel=0.03)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "arguments"),

@@ -72,12 +72,12 @@ def test_songs_stay_apart_on_a_quantised_base(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", [0, 2])
-def test_compiled_blocks_compute_the_same(plain: Stepped, every: int) -> None:
-    training = ready(CPU)
+@pytest.mark.parametrize(("name", "every"), [("fp32", 0), ("fp32", 2), ("nf4", 0)])
+def test_compiled_blocks_compute_the_same(name: str, every: int) -> None:
+    plain, training = stepped(ready(CPU, PRECISIONS[name]), PRECISIONS[name]), ready(CPU, PRECISIONS[name])
     training.dit.recompute(every)
     training.dit.compile_blocks()
-    assert_equal_to(stepped(training), plain, COMPILED)
+    assert_equal_to(stepped(training, PRECISIONS[name]), plain, COMPILED)
 
 
 @pytest.mark.slow

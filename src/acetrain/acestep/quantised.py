@@ -96,14 +96,16 @@ KINDS: dict[str, type[QuantisedLinear]] = {"int8": Int8, "nf4": Nf4}
 """Name of a storage -> its layer."""
 
 
-def quantise(dit: nn.Module, kind: str, compute: torch.dtype) -> None:
-    """Replace every linear layer of the DiT's blocks by one that stores its weight as `kind`.
+def quantise(dit: nn.Module, kind: str, compute: torch.dtype, by: torch.device | str = "cpu") -> None:
+    """Replace every linear layer of the DiT's blocks by one that stores its weight as `kind`, where that weight was.
 
+    One weight at a time is on the device `by`: a GPU takes seconds for what a CPU takes minutes for.
     The embeddings of time and condition stay dense: they are 4 % of the weights, and every frame goes through them.
     """
     for name, layer in list(dit.named_modules()):
         if name.startswith("layers.") and isinstance(layer, nn.Linear):
-            dit.set_submodule(name, KINDS[kind](layer.weight, compute))
+            stored = KINDS[kind](layer.weight.to(by), compute)
+            dit.set_submodule(name, stored.to(layer.weight.device))
 
 
 def dequantise(dit: nn.Module) -> None:

@@ -54,7 +54,7 @@ def assemble(run: "Train", sampler: Sampler | None) -> tuple[FlowMatching, Keepe
     base before anything is attached to it."""
     formats = run.formats
     base = load_base(run.model, formats.base.dtype)
-    formats.store(base.dit)
+    formats.store(base.dit, run.trainer.device)
     if sampler is not None and first_rank():
         sampler.prepare(base.dit)
     run.adapter.attach(base.dit, run.target_names, run.seed)

@@ -119,10 +119,7 @@ class Training:
 
     def _adapter(self) -> float:
         each = 8 + self.optimizer.state_bytes + 4 * self.averaged
-        return trained(self.adapter, self.targets, self._weights_in_all()) * each
-
-    def _weights_in_all(self) -> int:
-        return _size(linear_layers(self.config))
+        return trained(self.adapter, self.targets, _size(linear_layers(self.config))) * each
 
     def _activations(self, batch: Batch) -> float:
         blocks = self.config["num_hidden_layers"]

@@ -96,12 +96,12 @@ class Precision:
         stored = self.base.name if self.quantised is Quantised.none else f"{self.quantised.name} and {self.base.name}"
         return f"{stored}, computed in {self.compute.name}"
 
-    def store(self, dit: "nn.Module") -> None:
-        """Quantise the blocks of a dense DiT in place, where that is asked for."""
+    def store(self, dit: "nn.Module", by: "torch.device | str" = "cpu") -> None:
+        """Quantise the blocks of a dense DiT in place, where that is asked for; the device `by` does the work."""
         if self.quantised is not Quantised.none:
             from acetrain.acestep.quantised import quantise
 
-            quantise(dit, self.quantised.name, self.compute.dtype)
+            quantise(dit, self.quantised.name, self.compute.dtype, by)
 
     def autocast(self, device: "torch.device") -> AbstractContextManager[object]:
         """Within it, matrix products are in `compute`."""
