@@ -116,5 +116,7 @@ def test_what_does_not_go_together_is_refused(change: dict, message: str) -> Non
 
 
 def test_dora_does_not_begin_at_a_part_of_the_base() -> None:
-    with pytest.raises(Refused, match=r"adapter.init: must be default, gaussian, orthogonal or eva for DoRA, got 'pissa'"):
+    with pytest.raises(
+        Refused, match=r"adapter.init: must be default, gaussian, orthogonal or eva for DoRA, got 'pissa'"
+    ):
         DoRA(4, 6.0, 0.0, init=Init.pissa, init_songs=8, ranks={}, alphas={}, start_from="")

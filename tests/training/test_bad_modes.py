@@ -1,10 +1,15 @@
 """Formats, trainers and presets that must be refused: each request with its message, and nothing changed on disk."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from acetrain.cli import main
+from acetrain.composition.job import Composer
+from acetrain.composition.overrides import read
+from acetrain.composition.sources import Sources
+from acetrain.errors import Refused
 
 FILES = {
     "conf/precision/typo.yaml": "defaults:\n  - bf16\n  - _self_\nstored: fp32\n",
@@ -63,16 +68,33 @@ TABLE: list[tuple[str, str]] = [
 """Arguments, split at blanks, and what stderr must start with."""
 
 
-@pytest.mark.parametrize(("arguments", "message"), TABLE, ids=[arguments for arguments, _ in TABLE])
-def test_it_is_refused_with_its_message_and_nothing_changes(arguments, message, tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def working(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with files of its own."""
+    folder = tmp_path_factory.mktemp("working")
     for name, text in FILES.items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.chdir(tmp_path)
-    code = main(arguments.split(" "))
-    stderr = capsys.readouterr().err
-    assert re.match(message, stderr), stderr
-    assert code == 2 and len(stderr.splitlines()) <= 4 and "Traceback" not in stderr
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def composers(working: Path) -> dict[str, Composer]:
+    return {job: Composer(job, Sources.of(working)) for job in ("train", "preprocess", "generate")}
+
+
+@pytest.mark.parametrize(("arguments", "message"), TABLE, ids=[arguments for arguments, _ in TABLE])
+def test_it_is_refused_with_its_message_and_nothing_changes(arguments, message, working, composers, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in working.rglob("*")}
+    monkeypatch.chdir(working)
+    job, *given = arguments.split(" ")
+    with pytest.raises(Refused) as refusal:
+        composers[job].compose([read(argument) for argument in given]).build()
+    assert re.match(message, str(refusal.value)) and len(str(refusal.value).splitlines()) <= 4, refusal.value
+    assert {path: path.stat().st_mtime_ns for path in working.rglob("*")} == before
+
+
+def test_a_command_line_is_told_so(working, monkeypatch, capsys):
+    monkeypatch.chdir(working)
+    assert main(["train", "cache=x", "trainer.shard=true"]) == 2
+    assert capsys.readouterr().err == "trainer.shard: must be false for a single process, got True\n"

@@ -29,8 +29,11 @@ SMALL = DEFAULTS | {
 }
 
 
+COMPOSER = Composer("train", Sources((PACKAGED,)))
+
+
 def training(config: Mapping[str, Any], precision: Precision, recomputed: int, *arguments: str) -> Training:
-    job = Composer("train", Sources((PACKAGED,))).compose([read("cache=x"), *map(read, arguments)]).build()
+    job = COMPOSER.compose([read("cache=x"), *map(read, arguments)]).build()
     layers = linear_layers(config)
     targets = {name: layers[name] for name in job.targets.select(layers)}
     return Training(config, precision, job.adapter, targets, job.optimizer, recomputed, False)
@@ -43,12 +46,13 @@ def assert_near(found: Training, batch: Batch, low: float, high: float) -> None:
     assert low < (estimate.total - FIXED - state) / peak(found, batch) < high
 
 
-@pytest.mark.parametrize("recomputed", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("recomputed", [1, *(pytest.param(every, marks=pytest.mark.slow) for every in (0, 2, 3))])
 def test_the_estimate_is_near_what_a_small_model_has_alive(recomputed: int) -> None:
     assert_near(training(SMALL, PRECISIONS["bf16"], recomputed), Batch(2, 1000, 300), 0.85, 1.15)
 
 
-@pytest.mark.parametrize("recomputed", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("recomputed", [0, 2])
 def test_a_step_that_is_computed_has_as_much_alive_as_one_that_is_not(recomputed: int) -> None:
     small, batch = training(SMALL, PRECISIONS["bf16"], recomputed), Batch(2, 300, 50)
     assert peak(small, batch, fake=False) == pytest.approx(peak(small, batch), rel=0.03)
@@ -102,7 +106,7 @@ def test_a_run_that_a_card_does_not_hold_is_told_what_helps(tmp_path, monkeypatc
     monkeypatch.setattr(memory, "FIXED", 0)
     songs = cache(tmp_path / "cache", songs=3)
     given = [f"cache={songs}", "data.max_frames=100000", "trainer.gradient_checkpointing=none"]
-    run = Composer("train", Sources((PACKAGED,))).compose([*map(read, given)]).build()
+    run = COMPOSER.compose([*map(read, given)]).build()
     needed = memory.of(run)
     assert memory.too_much(run, ("a card", int(2 * needed.total))) is None
     said = memory.too_much(run, ("a card", int(0.999 * needed.total)))

@@ -30,7 +30,7 @@ def test_a_step_in_every_format_is_near_that_in_fp32(plain: Stepped, name: str) 
     assert_near(stepped(training, PRECISIONS[name]), plain, LOSS[name], COSINE[name])
 
 
-@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_recomputing_blocks_changes_no_bit_and_keeps_less(plain: Stepped, every: int) -> None:
     training = ready(CPU)
     training.dit.recompute(every)
@@ -59,7 +59,7 @@ def test_a_quantised_base_keeps_no_dense_weight_for_the_backward_pass(plain: Ste
     assert stepped(training, PRECISIONS[name]).kept < plain.kept - 0.8 * dense
 
 
-@pytest.mark.parametrize("name", ["int8", "nf4"])
+@pytest.mark.parametrize("name", ["int8", pytest.param("nf4", marks=pytest.mark.slow)])
 def test_songs_stay_apart_on_a_quantised_base(name: str) -> None:
     training = ready(CPU, PRECISIONS[name])
     whole = stepped(training, PRECISIONS[name]).losses
