@@ -38,16 +38,16 @@ class QuantisedLinear(nn.Linear):
         self.register_buffer("scales", scales, persistent=False)
 
     @property
-    def weight(self) -> Float[Tensor, "output input"]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The dense weight that the layer multiplies with, made anew."""
+    def weight(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The dense weight [output, input] that the layer multiplies with, made anew."""
         return self.decoded().to(self.compute)
 
     def encoded(self, weight: Float[Tensor, "output input"]) -> tuple[Tensor, Tensor]:
         """The codes that stand for a weight, and their scales."""
         raise NotImplementedError
 
-    def decoded(self) -> Float[Tensor, "output input"]:
-        """The weight that codes and scales stand for."""
+    def decoded(self) -> Tensor:
+        """The weight [output, input] that codes and scales stand for; said here, as torch compiles no check of it."""
         raise NotImplementedError
 
     def forward(self, input: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Int8(QuantisedLinear):
         codes, scales, _ = int8_vectorwise_quant(weight.half())
         return codes, scales
 
-    def decoded(self) -> Float[Tensor, "output input"]:
+    def decoded(self) -> Tensor:
         return int8_vectorwise_dequant(self.codes, self.scales)
 
 
@@ -73,7 +73,7 @@ class Nf4(QuantisedLinear):
         codes, state = quantize_4bit(weight.contiguous(), blocksize=BLOCK, compress_statistics=False, quant_type="nf4")
         return codes, state.absmax
 
-    def decoded(self) -> Float[Tensor, "output input"]:
+    def decoded(self) -> Tensor:
         shape = (self.out_features, self.in_features)
         return torch.ops.bitsandbytes.dequantize_4bit(self.codes, self.scales, BLOCK, "nf4", shape, self.compute)
 

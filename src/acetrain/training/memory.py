@@ -6,8 +6,9 @@ The parts and what they assume:
 - *adapter*: for each number that trains 4 bytes of weight, 4 of gradient, the optimizer's state, 4 of an average.
 - *activations*: what the blocks keep for the backward pass, in proportion to the patches (pairs of frames) and rows of
   condition of a micro-batch, by `KEPT`: coefficients fitted to what autograd keeps (tests/training/test_memory.py).
-  Attention keeps no scores, as a fused kernel does not. A recomputed block keeps its input; where all are, one block's
-  activations come on top. A base in fp32 computed in 16 bits keeps 16-bit copies of the weights of the other blocks.
+  Attention keeps no scores, as a fused kernel does not. A recomputed block keeps its input; where the last is one, its
+  activations come on top, as they are there again while all others are still kept. A base in fp32 computed in 16 bits
+  keeps 16-bit copies of the weights of the other blocks.
 - *working*: masks of attention, a weight made dense for a product, and `FIXED` for what the libraries take.
 
 Not in it: what the allocator loses to fragments; `fits` leaves a tenth of the card for that.
@@ -129,7 +130,8 @@ class Training:
         compute = BYTES[self.precision.compute]
         inputs = again * patches * self.config["hidden_size"] * compute
         one = self._kept_by_a_block(patches, batch.songs * batch.tokens)
-        return (blocks - again) * one + inputs + (one if again == blocks else 0)
+        last_again = every and (blocks - 1) % every == 0
+        return (blocks - again) * one + inputs + (one if last_again else 0)
 
     def _kept_by_a_block(self, patches: int, rows: int) -> float:
         config, compute = self.config, BYTES[self.precision.compute]
