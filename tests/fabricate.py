@@ -128,3 +128,11 @@ def cache(
         rows.append(row)
     store.finish(rows)
     return folder
+
+
+def files(folder: Path, contents: Mapping[str, str]) -> Path:
+    """The folder with files of these names and texts in it."""
+    for name, text in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fabricate import files
 
 from acetrain.cli import main
 from acetrain.schemas import GROUPS
@@ -286,11 +287,7 @@ TABLE: list[tuple[str, str]] = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """The working directory of every request."""
-    here = tmp_path_factory.mktemp("working")
-    for name, text in FILES.items():
-        file = here / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+    here = files(tmp_path_factory.mktemp("working"), FILES)
     (here / "conf/adapter/latin.yaml").write_bytes(b"rank: \xff\xfe\n")
     (here / "tones").mkdir()
     soundfile.write(here / "tones/tone.wav", np.sin(np.arange(16000) / 9), 16000)  # and no caption beside it

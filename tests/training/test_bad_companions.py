@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fabricate import cache
+from fabricate import cache, files
 
 from acetrain.cli import main
 from acetrain.composition.job import Composer
@@ -89,10 +89,7 @@ TABLE: list[tuple[list[str], str]] = [
 @pytest.fixture(scope="module")
 def working(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with files of its own and a cache."""
-    folder = tmp_path_factory.mktemp("working")
-    for name, text in FILES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    folder = files(tmp_path_factory.mktemp("working"), FILES)
     cache(folder / "cache", songs=2)
     return folder
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fabricate import files
 
 from acetrain.cli import main
 from acetrain.composition.job import Composer
@@ -71,11 +72,7 @@ TABLE: list[tuple[str, str]] = [
 @pytest.fixture(scope="module")
 def working(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with files of its own."""
-    folder = tmp_path_factory.mktemp("working")
-    for name, text in FILES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
+    return files(tmp_path_factory.mktemp("working"), FILES)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Two ranks take the steps of one, and resume as one does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,28 +8,37 @@ import torch
 import torch.distributed as dist
 from fabricate import attached, cache, module, song
 from runs import FORKS, adapter, metrics, train, train_from_the_shell
+from torch import nn
 
 from acetrain.adapters.injection import trainable
 from acetrain.data.batch import collate
 from acetrain.data.split import deal
 from acetrain.training.draws import draw
+from acetrain.training.module import FlowMatching
 from acetrain.training.replicas import largest_over_ranks, sum_gradients, sum_over_ranks
 
 SONGS = [song(frames, 20 + frames % 7, seed=frames) for frames in (150, 90, 61, 44, 37)]
 
 
-def gradient(rank: int, ranks: int) -> torch.Tensor:
-    """The gradient of a step of five songs after this rank has done its part and the ranks have summed."""
-    training = module(attached())
-    dealt = deal([len(latents) for latents, _ in SONGS], max_frames=200, ranks=ranks)[rank]
-    for group in dealt:
+def summed(
+    training: FlowMatching, songs: Sequence[tuple[torch.Tensor, torch.Tensor]], rank: int, ranks: int
+) -> list[nn.Parameter]:
+    """What trains, with the gradients of a step on all songs, of which this rank has done its part."""
+    for group in deal([len(latents) for latents, _ in songs], max_frames=200, ranks=ranks)[rank]:
         chosen = group or (0,)
         keys = [(0, 0, f"{index}.wav", 0) for index in chosen]
-        batch = collate([SONGS[index] for index in chosen], keys, 1 / len(SONGS) if group else 0.0)
+        batch = collate([songs[index] for index in chosen], keys, 1 / len(songs) if group else 0.0)
         losses = training.song_losses(batch, draw(batch, training.recipe.timesteps, 0.15))
         (losses * batch.weight).sum().backward()
     parameters = list(trainable(training.dit).values())
     sum_gradients(parameters)
+    return parameters
+
+
+def gradient(rank: int, ranks: int) -> torch.Tensor:
+    """The gradient of a step of five songs after this rank has done its part and the ranks have summed."""
+    training = module(attached())
+    parameters = summed(training, SONGS, rank, ranks)
     return torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
 
 

@@ -7,14 +7,12 @@ import torch
 import torch.distributed as dist
 from fabricate import attached, cache, module, song
 from runs import FORKS, adapter, metrics, train, train_from_the_shell
+from test_ranks import summed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from acetrain.adapters.injection import adapter_state, trainable
-from acetrain.data.batch import collate
-from acetrain.data.split import deal
-from acetrain.training.draws import draw
-from acetrain.training.replicas import shard, sum_gradients
+from acetrain.training.replicas import shard
 
 pytestmark = pytest.mark.slow
 
@@ -31,14 +29,7 @@ def gradient(rank: int, ranks: int, every: int) -> torch.Tensor:
         assert not any(isinstance(weight, DTensor) for weight in trainable(training.dit).values())
         stored = whole["layers.0.mlp.up_proj.weight"]
         assert isinstance(stored, DTensor) and stored.to_local().shape[0] == stored.shape[0] // ranks
-    for group in deal([len(latents) for latents, _ in SONGS], max_frames=200, ranks=ranks)[rank]:
-        chosen = group or (0,)
-        keys = [(0, 0, f"{index}.wav", 0) for index in chosen]
-        batch = collate([SONGS[index] for index in chosen], keys, 1 / len(SONGS) if group else 0.0)
-        losses = training.song_losses(batch, draw(batch, training.recipe.timesteps, 0.15))
-        (losses * batch.weight).sum().backward()
-    parameters = list(trainable(training.dit).values())
-    sum_gradients(parameters)
+    parameters = summed(training, SONGS, rank, ranks)
     assert all(type(value) is torch.Tensor for value in adapter_state(training.dit).values())
     return torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
 

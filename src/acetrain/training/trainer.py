@@ -128,7 +128,8 @@ class TrainerOption:
             dit.compile_blocks()
 
     def build(self, precision: Precision, loggers: "Sequence[Logger]", callback: "Callback", folder: Path) -> "Trainer":
-        """Lightning's Trainer for one pass over the loader; position, checkpoints and validation are the callback's."""
+        """Lightning's Trainer for one pass over the loader, in formats that are settled; position, checkpoints and
+        validation are the callback's."""
         import logging
 
         from lightning.pytorch import Trainer
@@ -143,7 +144,7 @@ class TrainerOption:
             devices=self.devices,
             num_nodes=self.nodes,
             strategy=replicas if self.devices * self.nodes > 1 else "auto",
-            plugins=[precision.on(device).plugin(device)],
+            plugins=[precision.plugin(device)],
             max_epochs=1,
             logger=list(loggers) or False,
             callbacks=[callback],
