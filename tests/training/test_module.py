@@ -81,6 +81,6 @@ def test_draws_follow_their_laws() -> None:
 
 def test_a_dropped_condition_is_the_null_condition_in_every_row(training: FlowMatching) -> None:
     micro = batch((0, 1))
-    rows = training.condition(micro, torch.tensor([True, False]))
+    rows = training.flow.condition(micro, torch.tensor([True, False]))
     assert torch.equal(rows[0], training.null_condition.expand_as(rows[0]))
     assert torch.equal(rows[1], micro.condition[1])

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from acetrain.data.batch import Batch
 from acetrain.flow.importance import Running, nothing_yet
 from acetrain.flow.timesteps import Timesteps
-from acetrain.keyed import generator, seed_of
+from acetrain.keyed import Key, generator, seed_of
 
 GOLDEN = 0x9E3779B97F4A7C15
 """2^64 over the golden ratio: the Kronecker sequence of lowest discrepancy, in whole numbers, exact at any place."""
@@ -49,6 +49,22 @@ def draw(batch: Batch, timesteps: Timesteps, condition_dropout: float, running: 
         (chance < condition_dropout).to(device),
         weights.float().to(device),
         bins,
+    )
+
+
+def fixed(batch: Batch, t: float, *purpose: Key) -> Draws:
+    """The draws of all songs at time `t`: noise by each song's key and `purpose`, no condition dropped."""
+    noise = torch.zeros_like(batch.latents)
+    for row, (key, frames) in enumerate(zip(batch.keys, batch.frames, strict=True)):
+        drawn = torch.randn(frames, noise.shape[2], generator=generator(*key, *purpose))
+        noise[row, :frames] = drawn.to(noise)
+    songs, device = len(batch.frames), noise.device
+    return Draws(
+        torch.full((songs,), t, device=device),
+        noise,
+        torch.zeros(songs, dtype=torch.bool, device=device),
+        torch.ones(songs, device=device),
+        torch.zeros(songs, dtype=torch.long),
     )
 
 

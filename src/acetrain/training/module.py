@@ -6,25 +6,25 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from acetrain.acestep.dit import MaskedDiT, valid_rows
-from acetrain.acestep.load import Base, text_to_music_context
+from acetrain.acestep.dit import MaskedDiT
+from acetrain.acestep.load import Base
 from acetrain.adapters.injection import trainable
 from acetrain.adapters.regime import Regime
 from acetrain.data.batch import Batch
 from acetrain.errors import Failed
 from acetrain.flow.importance import nothing_yet
 from acetrain.flow.loss import Loss
-from acetrain.flow.path import interpolate, target
 from acetrain.flow.timesteps import Timesteps
 from acetrain.flow.weighting import Weighting
 from acetrain.keyed import seed_of
 from acetrain.training.draws import Draws, draw
 from acetrain.training.ema import AVERAGED, EmaOption
+from acetrain.training.objective import Objective
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.replicas import largest_over_ranks, sum_gradients, sum_over_ranks
 from acetrain.training.schedule import Horizon, Schedule
@@ -110,14 +110,14 @@ class FlowMatching(LightningModule):
         """Number of a signal any rank had received when the last step was summed: the same on every rank."""
         self.report: StepReport | None = None
 
+    @property
+    def flow(self) -> Objective:
+        """The loss on the DiT as it is."""
+        return Objective(self.dit, self.null_condition, self.silence, self.recipe.loss, self.recipe.weighting)
+
     def song_losses(self, batch: Batch, draws: Draws) -> Float[Tensor, " song"]:
         """The loss of each song at its time and noise, weighted by its time."""
-        x_t = interpolate(batch.latents, draws.noise, draws.t)
-        valid = valid_rows(batch.frames, batch.latents.shape[1], batch.latents.device)
-        condition = self.condition(batch, draws.dropped)
-        velocity = self.dit.velocity(x_t, draws.t, condition, self.context(batch), batch.frames, batch.tokens)
-        losses = self.recipe.loss.song_losses(velocity, target(batch.latents, draws.noise), valid)
-        return self.recipe.weighting.weights(draws.t) * losses
+        return self.flow.song_losses(batch, draws)
 
     def objective(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean loss of a batch's songs, at times and noise of their own, no condition dropped."""
@@ -134,14 +134,6 @@ class FlowMatching(LightningModule):
     def shares(self, batch: Batch) -> Float[Tensor, " song"]:
         """What part of the step's loss each song's is."""
         return torch.tensor(self.recipe.loss.reduction.counts(batch.frames), device=self.device) * batch.weight
-
-    def condition(self, batch: Batch, dropped: Bool[Tensor, " song"]) -> Float[Tensor, "song token width"]:
-        """The packed conditions, every row of a dropped song replaced by the null condition."""
-        return torch.where(dropped.view(-1, 1, 1), self.null_condition, batch.condition)
-
-    def context(self, batch: Batch) -> Float[Tensor, "song frame context"]:
-        """The text-to-music context, the same for every song."""
-        return text_to_music_context(self.silence, batch.latents.shape[1]).expand(len(batch.frames), -1, -1)
 
     def training_step(self, step: Sequence[Batch], index: int) -> None:
         """One optimizer step over its micro-batches."""

@@ -10,9 +10,8 @@ from torch import Tensor
 from acetrain.data.batch import Batch, collate
 from acetrain.data.cache import Cache, CachedSong
 from acetrain.data.split import Group, groups
-from acetrain.keyed import generator
 from acetrain.training.budget import Budget
-from acetrain.training.draws import Draws
+from acetrain.training.draws import fixed
 from acetrain.training.module import FlowMatching
 from acetrain.training.replicas import sum_over_ranks
 
@@ -45,7 +44,7 @@ class Validation:
                 group = packed[min(mine, len(packed) - 1)]  # beyond the last: run along, as a shared-out base needs all
                 batch = self._batch(group).to(module.device)
                 for quantile, t in enumerate(self.times(module).tolist()):
-                    found = module.song_losses(batch, self._draws(batch, quantile, t))
+                    found = module.song_losses(batch, fixed(batch, t, quantile))
                     if mine < len(packed):
                         losses[list(group), quantile] = found
         module.train(training)
@@ -54,12 +53,3 @@ class Validation:
     def _batch(self, group: Group) -> Batch:
         songs = [self.songs[index] for index in group]
         return collate([self.cache.read(song) for song in songs], [("validation", song.name) for song in songs], 0.0)
-
-    def _draws(self, batch: Batch, quantile: int, t: float) -> Draws:
-        noise = torch.zeros_like(batch.latents)
-        for row, (key, frames) in enumerate(zip(batch.keys, batch.frames, strict=True)):
-            noise[row, :frames] = torch.randn(frames, noise.shape[2], generator=generator(*key, quantile)).to(noise)
-        songs = len(batch.frames)
-        times, ones = torch.full((songs,), t, device=noise.device), torch.ones(songs, device=noise.device)
-        kept = torch.zeros(songs, dtype=torch.bool, device=noise.device)
-        return Draws(times, noise, kept, ones, torch.zeros(songs, dtype=torch.long))
