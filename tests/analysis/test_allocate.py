@@ -1,0 +1,73 @@
+"""One budget of ranks: never exceeded, and the best there is where that can be known."""
+
+import itertools
+import random
+
+import pytest
+
+from acetrain.analysis.allocate import Candidate, allocate, falling, spent
+
+
+def modules(draw: random.Random, count: int, most: int, costs: list[int]) -> dict[str, Candidate]:
+    gains = [sorted((draw.random() ** 3 for _ in range(draw.randint(1, most))), reverse=True) for _ in range(count)]
+    return {f"m{index}": Candidate(values, draw.choice(costs)) for index, values in enumerate(gains)}
+
+
+def gained(candidates: dict[str, Candidate], ranks: dict[str, int]) -> float:
+    return sum(sum(candidates[name].gains[:rank]) for name, rank in ranks.items())
+
+
+def best(candidates: dict[str, Candidate], budget: float) -> float:
+    """The most that any choice within the budget gains."""
+    choices = itertools.product(*(range(len(candidate.gains) + 1) for candidate in candidates.values()))
+    chosen = (dict(zip(candidates, choice, strict=True)) for choice in choices)
+    return max(gained(candidates, ranks) for ranks in chosen if spent(candidates, ranks) <= budget)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_at_equal_costs_no_other_choice_gains_more(seed: int) -> None:
+    candidates = modules(random.Random(seed), 4, 4, [7])
+    for budget in (0, 7, 20, 35, 200):
+        ranks = allocate(candidates, budget)
+        assert spent(candidates, ranks) <= budget
+        assert gained(candidates, ranks) == pytest.approx(best(candidates, budget))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_at_other_costs_it_loses_at_most_one_rank(seed: int) -> None:
+    candidates = modules(random.Random(seed), 4, 4, [3, 5, 11])
+    largest = max(candidate.gains[0] for candidate in candidates.values())
+    for budget in (3, 12, 31, 60):
+        ranks = allocate(candidates, budget)
+        assert spent(candidates, ranks) <= budget
+        assert gained(candidates, ranks) >= best(candidates, budget) - largest
+
+
+def test_more_budget_takes_no_rank_away_at_equal_costs() -> None:
+    candidates = modules(random.Random(1), 6, 8, [4])
+    ranks = [allocate(candidates, budget) for budget in range(0, 200, 4)]
+    for less, more in itertools.pairwise(ranks):
+        assert all(more[name] >= less[name] for name in candidates)
+
+
+def test_a_rank_that_gains_nothing_is_not_bought() -> None:
+    candidates = {"noise": Candidate([0.0, 0.0], 1), "signal": Candidate([2.0, 1.0, 0.0], 1)}
+    assert allocate(candidates, 100) == {"noise": 0, "signal": 2}
+    assert allocate(candidates, 100, least=1) == {"noise": 1, "signal": 2}
+
+
+def test_equal_gains_go_to_the_first() -> None:
+    candidates = {name: Candidate([1.0], 2) for name in "abc"}
+    assert allocate(candidates, 5) == {"a": 1, "b": 1, "c": 0}
+
+
+def test_a_least_that_cannot_be_is_refused() -> None:
+    candidates = {"a": Candidate([1.0, 1.0], 2), "b": Candidate([1.0], 2)}
+    with pytest.raises(ValueError, match="budget"):
+        allocate(candidates, 3, least=1)
+    with pytest.raises(ValueError, match="ranks of b"):
+        allocate(candidates, 100, least=2)
+
+
+def test_falling_values_never_rise_and_never_go_below_zero() -> None:
+    assert falling([3.0, 5.0, 1.0, 2.0, -1.0, 0.5]) == [3.0, 3.0, 1.0, 1.0, 0.0, 0.0]
