@@ -29,7 +29,8 @@ class Objective:
     def on(cls, base: Base, loss: Loss, weighting: Weighting, device: torch.device) -> "Objective":
         """The objective of a base, which is moved to `device`."""
         constants = base.null_condition.to(device), base.silence.to(device)
-        return cls(base.dit.to(device), *constants, loss, weighting)
+        base.dit.to(device)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return cls(base.dit, *constants, loss, weighting)
 
     def song_losses(self, batch: Batch, draws: Draws) -> Float[Tensor, " song"]:
         """The loss of each song at its time and noise, weighted by its time."""
