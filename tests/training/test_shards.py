@@ -41,7 +41,7 @@ def one_of(ranks: int, rank: int, every: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("every", [0, 2])
+@pytest.mark.parametrize("every", [0, 1, 2])
 def test_the_gradient_on_a_shared_base_is_that_of_one_rank(tmp_path: Path, every: int) -> None:
     processes = [FORKS.Process(target=one_of, args=(2, rank, every, tmp_path)) for rank in range(2)]
     for process in processes:
@@ -52,7 +52,7 @@ def test_the_gradient_on_a_shared_base_is_that_of_one_rank(tmp_path: Path, every
         assert process.exitcode == 0
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
-        assert (found - alone).norm() / alone.norm() < 1e-6
+        assert (found - alone).norm() / alone.norm() < 5e-6
 
 
 def test_a_run_on_a_shared_base_is_that_of_one_and_goes_on_with_one(tmp_path: Path) -> None:

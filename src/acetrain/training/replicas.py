@@ -1,6 +1,7 @@
 """Data-parallel ranks that own their gradients: the step sums them itself, once, after its last micro-batch."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -47,6 +48,16 @@ def shard(dit: nn.Module, mesh: DeviceMesh) -> None:
     for block in dit.get_submodule("layers").children():
         own = {weight for name, weight in block.named_parameters() if weight.requires_grad or START in name.split(".")}
         fully_shard(block, mesh=mesh, ignored_params=own)
+        block.register_forward_pre_hook(_in_order)
+
+
+def _in_order(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The block's inputs, its frames in order in memory.
+
+    fully_shard gives a lone song's frames other strides in the forward pass than in its recomputation, and by strides
+    torch chooses the product, and so what it keeps for the backward pass: the two would not match.
+    """
+    return (inputs[0].contiguous(), *inputs[1:]) if inputs else inputs  # named ones are those of no recomputation
 
 
 def first_rank() -> bool:
