@@ -22,6 +22,7 @@ from acetrain.jobs.adopt import Adopt
 from acetrain.jobs.explain import Explain
 from acetrain.jobs.generate import Generate
 from acetrain.jobs.preprocess import Preprocess
+from acetrain.jobs.prune import Prune
 from acetrain.jobs.scan import Scan
 from acetrain.jobs.synthesize import Synthesize
 from acetrain.jobs.train import Train
@@ -54,6 +55,7 @@ JOBS: Mapping[str, type] = {
     "adopt": Adopt,
     "train": Train,
     "generate": Generate,
+    "prune": Prune,
     "explain": Explain,
 }
 """Job -> the dataclass that is its configuration; `conf/<job>.yaml` holds its defaults."""
@@ -65,6 +67,7 @@ PRODUCTS: Mapping[str, str] = {
     "adopt": "cache",
     "train": "out_dir",
     "generate": "output",
+    "prune": "out_dir",
 }
 """Job -> the key that names what it writes; no two jobs of a multirun may write the same."""
 

@@ -1,0 +1,187 @@
+"""Any saved adapter as what it adds to each weight: low-rank factors, module by module."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from acetrain.acestep.names import diffusers, official
+from acetrain.adapters import formulas
+from acetrain.adapters.files import lycoris, peft, saved
+from acetrain.adapters.files.found import AdapterFiles
+from acetrain.adapters.kinds import needs_base
+from acetrain.adapters.low_rank import LowRank
+from acetrain.errors import Refused
+from acetrain.tensorfile import read_header
+
+if TYPE_CHECKING:
+    from acetrain.acestep.model import Model
+
+_PART = re.compile(r"\.(?=(?:lora|hada|lokr)_)")
+"""Where a name in a PEFT file turns from the module to its part."""
+_LORA = {"lora_A.weight", "lora_B.weight"}
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What an adapter adds to the weights of the modules it is on."""
+
+    files: AdapterFiles
+    names: tuple[str, ...]
+    """Modules in diffusers spelling, in the file's order."""
+    compute: Callable[[str], LowRank]
+    """A module's update in fp64."""
+    ranks: Mapping[str, int]
+    """Ranks the adapter says it has; none of types without ranks."""
+    strengths: Mapping[str, float] = field(default_factory=dict)
+    """Of a LoRA, the factor of each B A."""
+    rslora: bool = False
+    """Whether the strength is alpha over the square root of the rank."""
+    dtype: torch.dtype = torch.float32
+    """Format of the tensors in the file."""
+    left_out: Mapping[str, float] = field(default_factory=dict)
+    """Trained tensors that are not weights of a linear layer or a convolution -> norm of their change."""
+
+    def __getitem__(self, name: str) -> LowRank:
+        return self.compute(name)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the header of the file says of its making."""
+        return read_header(self.files.weights).metadata
+
+    @property
+    def base(self) -> str:
+        """The model that the adapter says it is for; empty where it does not."""
+        named = "" if self.files.config is None else peft.config_of(self.files).get("base_model_name_or_path")
+        return self.metadata.get("base") or named or ""
+
+
+def read_updates(path: Path, model: "Model | None" = None) -> Updates:
+    """Read the adapter at `path`, its folder or its safetensors; `model` is what it was trained on, for the types whose
+    update follows from the base's weights too.
+
+    Raises Refused where a tensor is not finite, is of no type that is read, or does not fit, and where `model` is
+    missing.
+    """
+    files = saved.locate(path)
+    if needs_base(files.kind, peft.is_dora(files)):
+        if model is None:
+            raise Refused(f"adapter_path: {path} is a {files.kind} adapter, which needs its base's weights")
+        from acetrain.adapters.from_base import read_from_base
+
+        return read_from_base(files, model)
+    tensors = read_finite(files.weights)
+    return _of_lycoris(files, tensors) if files.kind == "LyCORIS" else _of_peft(files, tensors)
+
+
+def read_finite(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file in their own format. Raises Refused for one with NaN or infinity in it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise Refused(f"adapter_path: {file} cannot be read as safetensors ({error})") from error
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise Refused(f"adapter_path: {file}: {name} holds NaN or infinity")
+    if not tensors:
+        raise Refused(f"adapter_path: {file} holds no tensor")
+    return tensors
+
+
+def _of_peft(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:
+    parts = _parts_of_peft(files, tensors)
+    config = peft.config_of(files)
+    sizes = {name: _peft_size(config, files.kind, official(name)) for name in parts}
+    ranks = {name: rank for name, (rank, _) in sizes.items()}
+    if files.kind == "LORA":
+        _check_lora(files, parts, ranks)
+    formula = formulas.PEFT[files.kind]
+
+    def compute(name: str) -> LowRank:
+        return _guarded(files, name, formula, parts[name]).times(sizes[name][1])
+
+    strengths = {name: strength for name, (_, strength) in sizes.items()} if files.kind == "LORA" else {}
+    rslora = files.kind == "LORA" and bool(config.get("use_rslora"))
+    return Updates(files, tuple(parts), compute, ranks, strengths, rslora, _dtype(tensors))
+
+
+def _parts_of_peft(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for filed, tensor in tensors.items():
+        module, *part = _PART.split(filed.removeprefix(peft.PREFIX), maxsplit=1)
+        if not part or not filed.startswith(peft.PREFIX):
+            raise Refused(f"adapter_path: {files.weights}: {filed!r} is no {files.kind} tensor of a PEFT file")
+        parts.setdefault(diffusers(module), {})[part[0]] = tensor
+    return parts
+
+
+def _peft_size(config: Mapping[str, Any], kind: str, name: str) -> tuple[int, float]:
+    """Rank and strength of a module by its official name, as PEFT resolves patterns and computes the strength."""
+    if kind == "ADALORA":
+        rank = int(config["init_r"])
+        return rank, (config.get("lora_alpha") or rank) / (rank + formulas.ADALORA_EPS)
+    rank = int(_pattern(config, "rank_pattern", name, config["r"]))
+    alpha = float(_pattern(config, "alpha_pattern", name, config["lora_alpha" if kind == "LORA" else "alpha"]))
+    return rank, alpha / (math.sqrt(rank) if kind == "LORA" and config.get("use_rslora") else rank)
+
+
+def _pattern(config: Mapping[str, Any], key: str, name: str, otherwise: Any) -> Any:
+    for pattern, value in (config.get(key) or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", name):
+            return value
+    return otherwise
+
+
+def _check_lora(files: AdapterFiles, parts: Mapping[str, Mapping[str, Tensor]], ranks: Mapping[str, int]) -> None:
+    for name, found in parts.items():
+        if set(found) != _LORA:
+            raise Refused(
+                f"adapter_path: {files.weights}: {official(name)} must have {' and '.join(sorted(_LORA))}, "
+                f"has {', '.join(sorted(found))}"
+            )
+        inner = found["lora_A.weight"].shape[0], found["lora_B.weight"].shape[1]
+        if inner != (ranks[name], ranks[name]):
+            raise Refused(
+                f"adapter_path: {files.weights}: {official(name)} has rank {inner[0]} in A and {inner[1]} in B, "
+                f"its configuration says {ranks[name]}"
+            )
+
+
+def _of_lycoris(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for filed, tensor in tensors.items():
+        key, _, part = filed.partition(".")
+        parts.setdefault(lycoris.module_of(key), {})[part] = tensor
+
+    def compute(name: str) -> LowRank:
+        return _guarded(files, name, formulas.lycoris, parts[name])
+
+    return Updates(files, tuple(parts), compute, {}, dtype=_dtype(tensors))
+
+
+def _guarded(files: AdapterFiles, name: str, formula: Callable[[Any], LowRank], parts: formulas.Parts) -> LowRank:
+    try:
+        return formula({part: tensor.double() for part, tensor in parts.items()})
+    except (KeyError, RuntimeError) as error:
+        raise Refused(f"adapter_path: {files.weights} cannot be read at {official(name)}: {error}") from error
+
+
+def _dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    """The format that the weights are in; fp32 where they are in several."""
+    found = {tensor.dtype for name, tensor in tensors.items() if not name.endswith(".alpha")}
+    return found.pop() if len(found) == 1 and found <= {torch.float16, torch.bfloat16} else torch.float32
+
+
+def described(updates: Updates) -> str:
+    """The adapter's metadata as JSON, for the header of what is made from it."""
+    return json.dumps(updates.metadata, sort_keys=True)
