@@ -42,13 +42,22 @@ def gradient(rank: int, ranks: int) -> torch.Tensor:
     return torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
 
 
+def dropped(rank: int) -> list[torch.Tensor | None]:
+    """The summed gradients of weights that all ranks, the first rank alone, and no rank have one of."""
+    weights = [nn.Parameter(torch.zeros(size)) for size in (2, 3, 4)]
+    for weight in weights[: 2 if rank == 0 else 1]:
+        weight.grad = torch.full_like(weight, rank + 1.0)
+    sum_gradients(weights)
+    return [weight.grad for weight in weights]
+
+
 def one_of(ranks: int, rank: int, folder: Path) -> None:
     """A rank's process."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
     found = gradient(rank, ranks)
     total = sum_over_ranks(torch.tensor([rank + 1.0]))
     largest = largest_over_ranks(15 if rank == 1 else 0, torch.device("cpu"))
-    torch.save((found, total.item(), largest), folder / f"{rank}.pt")
+    torch.save((found, total.item(), largest, dropped(rank)), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -62,9 +71,10 @@ def test_the_gradient_of_several_ranks_is_that_of_one(tmp_path: Path, ranks: int
         process.join(120)
         assert process.exitcode == 0
     for rank in range(ranks):
-        found, total, largest = torch.load(tmp_path / f"{rank}.pt")
+        found, total, largest, (everywhere, once, nowhere) = torch.load(tmp_path / f"{rank}.pt")
         assert (found - alone).norm() / alone.norm() < 1e-6
         assert total == sum(range(1, ranks + 1)) and largest == 15
+        assert everywhere.tolist() == [total] * 2 and once.tolist() == [1.0] * 3 and nowhere is None
 
 
 @pytest.mark.slow

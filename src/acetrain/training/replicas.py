@@ -66,14 +66,20 @@ def first_rank() -> bool:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its sum over ranks, in one all-reduce."""
+    """Replace each gradient by its sum over ranks, in one all-reduce.
+
+    Where some ranks have none, as modules may be dropped on a rank, theirs count as zero; what no rank has stays None.
+    """
     if not dist.is_initialized():
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = _flatten_dense_tensors(gradients)
+    weights = list(parameters)
+    gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+    had = gradients[0].new_tensor([weight.grad is not None for weight in weights])
+    flat = _flatten_dense_tensors([*gradients, had])
     dist.all_reduce(flat)
-    for gradient, total in zip(gradients, _unflatten_dense_tensors(flat, gradients), strict=True):
-        gradient.copy_(total)
+    *totals, ranks = _unflatten_dense_tensors(flat, [*gradients, had])
+    for weight, gradient, total, count in zip(weights, gradients, totals, ranks.tolist(), strict=True):
+        weight.grad = gradient.copy_(total) if count else None
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
