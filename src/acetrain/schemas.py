@@ -24,6 +24,7 @@ from acetrain.jobs.generate import Generate
 from acetrain.jobs.preprocess import Preprocess
 from acetrain.jobs.prune import Prune
 from acetrain.jobs.scan import Scan
+from acetrain.jobs.sensitivity import Sensitivity
 from acetrain.jobs.synthesize import Synthesize
 from acetrain.jobs.train import Train
 from acetrain.tracking.logger import Both, Csv, Tensorboard, Wandb
@@ -54,6 +55,7 @@ JOBS: Mapping[str, type] = {
     "preprocess": Preprocess,
     "adopt": Adopt,
     "train": Train,
+    "sensitivity": Sensitivity,
     "generate": Generate,
     "prune": Prune,
     "explain": Explain,
@@ -66,6 +68,7 @@ PRODUCTS: Mapping[str, str] = {
     "preprocess": "cache",
     "adopt": "cache",
     "train": "out_dir",
+    "sensitivity": "out_dir",
     "generate": "output",
     "prune": "out_dir",
 }

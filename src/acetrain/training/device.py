@@ -27,10 +27,10 @@ def device_of(accelerator: Accelerator, apple: bool = False) -> torch.device:
     return torch.device("cpu")
 
 
-def check_count(device: torch.device, count: int) -> None:
+def check_count(device: torch.device, count: int, key: str = "trainer.devices") -> None:
     """Raise `Refused` where a node has fewer GPUs than processes that want one."""
     if device.type != "cpu" and (found := torch.cuda.device_count() or 1) < count:
-        raise Refused(f"trainer.devices: must be at most {found}, the GPUs here, got {count}")
+        raise Refused(f"{key}: must be at most {found}, the GPUs here, got {count}")
 
 
 def check_compiler(device: torch.device) -> None:

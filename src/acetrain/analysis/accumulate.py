@@ -1,0 +1,87 @@
+"""What one unit of the work adds up for a module, on the device, in fp32."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acetrain.analysis.sizes import is_exact, projected, shapes
+from acetrain.analysis.sketch import Signs
+
+Rows = Float[Tensor, "row width"]
+
+
+class Sides:
+    """The fixed matrices that gradients are multiplied with, once for all modules of a width."""
+
+    def __init__(self, signs: Signs, device: torch.device, dtype: torch.dtype) -> None:
+        self.signs, self.device, self.dtype = signs, device, dtype
+        self.held: dict[tuple[str, int, bool], Tensor] = {}
+
+    def of(self, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """What outputs [m, l' + p] and inputs [n, l + p] are multiplied with: the sketch's signs, if it is one, and the
+        projection's."""
+        exact = is_exact(shape, self.signs.sketch)
+        if exact:
+            left, right = self.signs.project(shape)
+            return left.to(self.device), right.to(self.device)
+        return self._wide("left", shape), self._wide("right", shape)
+
+    def _wide(self, side: str, shape: tuple[int, int]) -> Tensor:
+        index = 0 if side == "left" else 1
+        width = shape[index]
+        key = side, width, projected(shape) == shape
+        if key not in self.held:
+            own = self.signs.left(width) if side == "left" else self.signs.right(width)
+            both = torch.cat([own, self.signs.project(shape)[index]], dim=1)
+            self.held[key] = both.to(self.device, self.dtype)
+        return self.held[key]
+
+
+class Accumulator:
+    """The sums of one module."""
+
+    def __init__(self, shape: tuple[int, int], sides: Sides, groups: int) -> None:
+        sketch = sides.signs.sketch
+        self.sketch = 0 if is_exact(shape, sketch) else sketch
+        self.left, self.right = sides.of(shape)
+        self.sums = {
+            name: torch.zeros(size, device=sides.device) for name, size in shapes(shape, sketch, groups).items()
+        }
+
+    def clear(self) -> None:
+        """Begin another unit."""
+        for total in self.sums.values():
+            total.zero_()
+
+    def add(self, dy: Rows, x: Rows, feature: Tensor, weight: float, group: int) -> None:
+        """Add `weight` times the gradient dY' X of one visit, whose rows are frames."""
+        square = self._whole(dy, x, weight, group) if not self.sketch else self._sketched(dy, x, weight, group)
+        self.sums["scalars"] += weight * torch.stack([square, square.sqrt(), feature])
+
+    def _whole(self, dy: Rows, x: Rows, weight: float, group: int) -> Tensor:
+        gradient = product(dy, x)
+        self.sums["matrix"].add_(gradient, alpha=weight)
+        part = gradient
+        if part.shape != self.sums["groups"].shape[1:]:
+            part = self.left.T @ gradient @ self.right
+        self.sums["groups"][group].add_(part, alpha=weight)
+        return gradient.square().sum()
+
+    def _sketched(self, dy: Rows, x: Rows, weight: float, group: int) -> Tensor:
+        l2 = self.sums["left"].shape[0]
+        outputs, inputs = dy @ self.left, x @ self.right
+        right = product(dy, inputs[:, : self.sketch])
+        self.sums["right"].add_(right, alpha=weight)
+        left = product(outputs[:, :l2], x)
+        self.sums["left"].add_(left, alpha=weight)
+        self.sums["groups"][group].add_(product(outputs[:, l2:], inputs[:, self.sketch :]), alpha=weight)
+        return (right.square().sum() + left.square().sum()) / (self.sketch + l2)
+
+
+def product(a: Rows, b: Rows) -> Float[Tensor, "i j"]:
+    """A' B, added up in fp32 and given in it."""
+    if a.dtype is torch.float32:
+        return a.T @ b
+    if a.device.type == "cuda":
+        return torch.mm(a.T, b, out_dtype=torch.float32)
+    return a.float().T @ b.float()

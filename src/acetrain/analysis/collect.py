@@ -1,0 +1,81 @@
+"""One pass over the songs: for every unit that is missing, the sums of all modules."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from acetrain.analysis.accumulate import Accumulator, Sides
+from acetrain.analysis.grid import Unit, Visit
+from acetrain.analysis.probe import Probe
+from acetrain.analysis.sketch import Signs
+from acetrain.analysis.state import State
+from acetrain.data.batch import Batch, collate
+from acetrain.data.cache import Cache
+from acetrain.errors import Failed
+from acetrain.training.draws import fixed
+from acetrain.training.objective import Objective
+from acetrain.training.replicas import first_rank, sum_over_ranks
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How the sums come about."""
+
+    objective: Objective
+    layers: Mapping[str, nn.Linear]
+    cache: Cache
+    sketch: int
+    seed: int
+    compute: torch.dtype
+    """Format of matrix products, of those that take gradients too; these are added up in fp32."""
+    autocast: Callable[[], AbstractContextManager[object]]
+    rank: int
+    ranks: int
+
+    def collect(self, units: Sequence[Unit], state: State, advance: Callable[[], None]) -> None:
+        """Add up each of `units` over all ranks and write it. Raises Failed where a loss is not finite."""
+        half = None
+        with Probe(self.layers) as probe:
+            for unit in units:
+                if unit.half != half:
+                    half, probe.accumulators = unit.half, {}  # the old ones go before the new ones come
+                    probe.accumulators = self._accumulators(unit)
+                for visit in unit.visits[self.rank :: self.ranks]:
+                    self._visit(probe, visit)
+                    advance()
+                self._finish(unit, probe.accumulators, state)
+
+    def _finish(self, unit: Unit, accumulators: Mapping[str, Accumulator], state: State) -> None:
+        sums = {name: accumulator.sums for name, accumulator in accumulators.items()}
+        for parts in sums.values():
+            for part in parts.values():
+                sum_over_ranks(part)
+        if first_rank():
+            state.write(unit, sums)
+        for accumulator in accumulators.values():
+            accumulator.clear()
+
+    def _accumulators(self, unit: Unit) -> dict[str, Accumulator]:
+        device = self.objective.silence.device
+        sides, groups = Sides(Signs(self.sketch, self.seed, unit.half), device, self.compute), len(unit.shares)
+        return {
+            name: Accumulator((layer.out_features, layer.in_features), sides, groups)
+            for name, layer in self.layers.items()
+        }
+
+    def _visit(self, probe: Probe, visit: Visit) -> None:
+        batch = self._batch(visit)
+        draws = fixed(batch, visit.t, *visit.noise)
+        with self.autocast():
+            loss = self.objective.song_losses(batch, draws).sum()
+        if not torch.isfinite(loss):
+            raise Failed(f"{visit.song.name}: the loss at t={visit.t:.3f} is not finite; precision=fp32 may help")
+        probe.visit(loss, visit.weight, visit.group)
+
+    def _batch(self, visit: Visit) -> Batch:
+        song = visit.song
+        batch = collate([self.cache.read(song)], [(self.seed, "sensitivity", song.name)], 1.0)
+        return batch.to(self.objective.silence.device)
