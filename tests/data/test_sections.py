@@ -65,13 +65,25 @@ def test_known_times_place_sections_and_the_others_lie_between() -> None:
     assert placed(times) == [0, 200, round(200 + 800 * 4 / 6), 1000, 1200]
 
 
-@pytest.mark.parametrize("wrong", [130.0, 0.0, -3.0, 10.0])
-def test_times_that_do_not_ascend_within_the_song_are_left_aside(wrong: float) -> None:
+@pytest.mark.parametrize(("wrong", "last"), [(0.0, None), (-3.0, None), (10.0, None), (130.0, 110.0)])
+def test_times_that_do_not_ascend_within_the_song_are_left_aside(wrong: float, last: float | None) -> None:
     times: list[float | None] = [None] * len(SONG.split("\n"))
-    times[3] = 20.0
+    times[3], times[12] = 20.0, last
     right = placed(times)
     times[9] = wrong
     assert placed(times) == right
+
+
+def test_sections_at_times_beyond_the_end_of_a_cropped_song_are_told_in_none_of_its_windows() -> None:
+    times: list[float | None] = [None] * len(SONG.split("\n"))
+    times[3], times[9], times[12] = 20.0, 70.0, 100.0
+    assert placed(times, frames=1200) == [0, 200, 700, 1000, 1200]
+    assert placed(times, frames=600) == [0, 200, 600, 600, 600]
+    whole, cropped = (in_windows(SONG, times, frames, 100, 10.0) for frames in (1200, 600))
+    assert cropped == [entry for entry in whole if entry[0] <= 500]
+    times[9] = None
+    assert placed(times, frames=600) == [0, 200, 600, 600, 600]
+    assert placed(times, frames=900) == [0, 200, round(200 + 800 * 4 / 6), 900, 900]
 
 
 BOUNDS = [0, 100, 130, 400, 400, 401, 900, 1000]

@@ -22,14 +22,16 @@ def in_windows(
     """The lyrics of windows by their first frame: `(start, words)` holds from `start` to the next entry's.
 
     A window of `window` of the song's `frames` is told of a section if it holds half of it, or if the section fills
-    half of the window. Lyrics with fewer than two sections are told whole. `times` are seconds, one for each line.
+    half of the window, and of none that begins beyond the song's end. Lyrics with fewer than two sections are told
+    whole. `times` are seconds, one for each line.
     """
     sections = split(lyrics)
     if len(sections) < 2:
         return [(0, lyrics)]
     bounds = place(sections, lyrics.split("\n"), times, frames, frame_rate)
+    begun = sum(begin < frames for begin in bounds[:-1])
     found: list[tuple[int, str]] = []
-    for start, first, last in held(bounds, frames, window):
+    for start, first, last in held(bounds[: begun + 1], frames, window):
         words = "\n".join(lyrics.split("\n")[sections[first].start : sections[last].stop]).strip()
         if not found or found[-1][1] != words:
             found.append((start, words))
@@ -50,20 +52,34 @@ def split(lyrics: str) -> list[range]:
 def place(
     sections: Sequence[range], lines: Sequence[str], times: Sequence[float | None], frames: int, frame_rate: float
 ) -> list[int]:
-    """The frames at which sections begin, and the song's end; times that do not ascend within it are left aside."""
+    """The frames at which sections begin, and the song's end; times that do not ascend are left aside.
+
+    So are times beyond the end that others within it follow. Sections at such times after all others begin at the end:
+    the song was cropped before them.
+    """
     sung = [sum(bool(lines[line].strip()) and not _TAG.fullmatch(lines[line]) for line in part) for part in sections]
     passed = [0, *accumulate(count or WORDLESS for count in sung)]
+    known = _known(sections[1:], times, frame_rate)
+    within = max((number for number, at in known if at < frames), default=0)
     anchors = [(0, 0.0)]
-    for number, part in enumerate(sections[1:], start=1):
-        known = next((time for line in part if (time := times[line] if line < len(times) else None) is not None), None)
-        if known is not None and anchors[-1][1] < known * frame_rate < frames:
-            anchors.append((number, known * frame_rate))
-    anchors.append((len(sections), float(frames)))
+    for number, at in known:
+        if anchors[-1][1] < at and (at < frames or number > within):
+            anchors.append((number, at))
+    anchors.append((len(sections), max(float(frames), anchors[-1][1])))
     bounds = [0]
     for (first, begin), (last, end) in pairwise(anchors):
         rate = (end - begin) / (passed[last] - passed[first])
-        bounds += [round(begin + rate * (passed[number] - passed[first])) for number in range(first + 1, last + 1)]
+        reached = [round(begin + rate * (passed[number] - passed[first])) for number in range(first + 1, last + 1)]
+        bounds += [min(frames, bound) for bound in reached]
     return bounds
+
+
+def _known(later: Sequence[range], times: Sequence[float | None], frame_rate: float) -> list[tuple[int, float]]:
+    """Number and frame of the sections after the first whose time is known: that of their first line with one."""
+    firsts = [
+        next((times[line] for line in part if line < len(times) and times[line] is not None), None) for part in later
+    ]
+    return [(number, time * frame_rate) for number, time in enumerate(firsts, start=1) if time is not None]
 
 
 def held(bounds: Sequence[int], frames: int, window: int) -> list[tuple[int, int, int]]:
