@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fabricate import cache
+from reports import choice as choice_of_targets
 from runs import QUICK, metrics
 from test_laws import SOURCES, options
 
@@ -37,6 +38,10 @@ REFUSED: Mapping[tuple[str, str], str] = {
             f"adapter={name}",
             "optimizer=lora_plus",
         ): "optimizer: must be another than LoraPlus for an adapter without A and B"
+        for name in WITHOUT_A_AND_B
+    },
+    **{
+        (f"adapter={name}", "targets=sensitivity"): "adapter: must be lora, rslora or dora where targets give ranks"
         for name in WITHOUT_A_AND_B
     },
     ("adapter=full", "precision=int8"): "precision.quantised: must be none for adapter=full",
@@ -83,9 +88,18 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache(tmp_path_factory.mktemp("cache") / "cache", songs=2)
 
 
+def spelt_out(row: Row) -> list[str]:
+    """The choices of a row as a command line makes them."""
+    return [
+        text
+        for choice in row
+        for text in (choice_of_targets(choice.partition("=")[2]) if order(choice) == 1 else [choice])
+    ]
+
+
 def told(songs: Path, pair: tuple[str, str]) -> str:
     """What a run of the pair is told before it starts; nothing if it may."""
-    given = [f"cache={songs}", "trainer=cpu", "max_steps=200", *pair]
+    given = [f"cache={songs}", "trainer=cpu", "max_steps=200", *spelt_out(pair)]
     try:
         COMPOSER.compose([read(text) for text in given]).build().check()
     except Refused as refusal:
@@ -114,7 +128,10 @@ def test_every_pair_is_composed_and_those_that_cannot_be_trained_are_told_why(so
 def test_a_row_of_the_covering_set_trains(songs: Path, tmp_path: Path, row: Row) -> None:
     quick = [text for text in QUICK if not text.startswith(("adapter.", "optimizer."))]
     run = tmp_path / "run"
-    assert main(["train", f"cache={songs}", f"out_dir={run}", *quick, "max_steps=2", "schedule.warmup=0", *row]) == 0
+    assert (
+        main(["train", f"cache={songs}", f"out_dir={run}", *quick, "max_steps=2", "schedule.warmup=0", *spelt_out(row)])
+        == 0
+    )
     assert [row["step"] for row in metrics(run)] == ["1", "2"]
     assert all(math.isfinite(float(row["loss"])) for row in metrics(run))
     assert len(list((run / "adapter").glob("*.safetensors"))) == 1

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from acetrain.acestep.model import Released, Tiny
 from acetrain.acestep.tasks import Complete, Cover, Extract, Lego, Repaint, Text2music
 from acetrain.adapters.adalora import AdaLoRA
+from acetrain.adapters.by_sensitivity import BySensitivity
 from acetrain.adapters.full import Full
 from acetrain.adapters.lora import DoRA, LoRA, RsLoRA
 from acetrain.adapters.products import LoHa, LoKr
@@ -100,7 +101,7 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
         "locon_dora": LoConDora,
         "full": Full,
     },
-    "targets": {"patterns": Targets, "blocks": Blocks},
+    "targets": {"patterns": Targets, "blocks": Blocks, "by_sensitivity": BySensitivity},
     "optimizer": {
         "adamw": AdamW,
         "adamw8bit": AdamW8bit,

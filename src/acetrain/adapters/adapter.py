@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from acetrain.adapters.files.fit import digest
 from acetrain.adapters.regime import Regime
+from acetrain.errors import Refused
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +31,13 @@ class Adapter:
         """Raise Refused where the adapter, or the one to start from, does not go with the selected `layers`."""
         if self.start_from:
             self.check_start(Path(self.start_from), layers)
+
+    def with_ranks(self, ranks: Mapping[str, int]) -> "Adapter":
+        """The adapter with these ranks, module -> rank, its strength the same; itself where there are none. Raises
+        Refused where it is no LoRA, or has ranks of its own."""
+        if ranks:
+            raise Refused(f"adapter: must be lora, rslora or dora where targets give ranks, got {type(self).__name__}")
+        return self
 
     def check_songs(self, songs: "Sequence[CachedSong]", sharded: bool) -> None:
         """Raise Refused where the adapter cannot take its first weights from the songs to train on, or from a base that

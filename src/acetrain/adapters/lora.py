@@ -1,8 +1,8 @@
 """Updates of low rank: LoRA and its relatives."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,6 +66,12 @@ class LoRA(Ranked, ThroughPeft):
         fresh = self.init is Init.default or not self.start_from
         require(fresh, "adapter.init", "default where adapter.start_from is given", self.init.name)
         require(self.init_songs >= 1, "adapter.init_songs", "at least 1", self.init_songs)
+
+    def with_ranks(self, ranks: Mapping[str, int]) -> "LoRA":
+        if not ranks:
+            return self
+        require(not self.ranks, "adapter.ranks", "empty where targets give the ranks", self.ranks)
+        return replace(self, ranks={official(name): rank for name, rank in ranks.items()})
 
     def check(self, layers: Shapes) -> None:
         ranks = self.patterns(list(layers))["rank_pattern"]

@@ -33,6 +33,18 @@ class Targets:
             raise Refused("targets.include: must select at least one module of the DiT, got none (see targets.exclude)")
         return chosen
 
+    def ranks(self, layers: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+        """The rank of each selected module, where the targets are what gives it; else nothing."""
+        return {}
+
+    def check(self, measured_elsewhere: str) -> None:
+        """Raise Refused where the selection was measured on what is not trained on, unless that is asked for."""
+
+    def differs(self, data: str, weights: str, variant: str) -> str:
+        """What the selection was measured on that is not this data set (digest), or this model (digest, variant); empty
+        where it is the same, or nothing was measured."""
+        return ""
+
 
 @dataclass
 class Blocks(Targets):

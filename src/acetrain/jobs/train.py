@@ -9,7 +9,7 @@ from typing import ClassVar
 from acetrain.acestep.model import Model
 from acetrain.acestep.names import linear_layers
 from acetrain.acestep.weights import sample_weights
-from acetrain.adapters.adapter import Adapter
+from acetrain.adapters.adapter import Adapter, Shapes
 from acetrain.adapters.targets import Targets
 from acetrain.config import repeatable, resolved
 from acetrain.data.cache import Cache, CachedSong
@@ -88,11 +88,11 @@ class Train:
 
     def check(self) -> None:
         """Whether data, model, targets and folder go together; reads no weight and creates nothing."""
-        layers = linear_layers(self.model.config("transformer"))
-        self.adapter.check({name: layers[name] for name in self.target_names})
+        self.sized.check({name: self.layers[name] for name in self.target_names})
         self.precision.check_adapter(self.adapter.reads_base)
         self.songs.check_model(self.model)
-        self.adapter.check_songs(self.split[0], self.trainer.shard)
+        self.targets.check(self.measured_elsewhere)
+        self.sized.check_songs(self.split[0], self.trainer.shard)
         self.data.check(self.songs)
         self.logger.check()
         steps = f"below the {self.total_steps} steps of the run"
@@ -113,7 +113,26 @@ class Train:
     @cached_property
     def target_names(self) -> list[str]:
         """Modules of the DiT that are trained, in diffusers spelling."""
-        return self.targets.select(linear_layers(self.model.config("transformer")))
+        return self.targets.select(self.layers)
+
+    @cached_property
+    def layers(self) -> Shapes:
+        """The linear layers of the DiT, in diffusers spelling."""
+        return linear_layers(self.model.config("transformer"))
+
+    @cached_property
+    def sized(self) -> Adapter:
+        """The adapter, with the ranks that the targets give."""
+        return self.adapter.with_ranks(self.targets.ranks(self.layers))
+
+    @cached_property
+    def measured_elsewhere(self) -> str:
+        """What the targets were measured on that is not what is trained on."""
+        return self.targets.differs(self.songs.digest(), self._weights, self.model.name)
+
+    @cached_property
+    def _weights(self) -> str:
+        return sample_weights(self.model.checkpoint, "transformer")
 
     @cached_property
     def density(self) -> Timesteps:
@@ -146,10 +165,9 @@ class Train:
         """The run's folder, named by its signature unless `out_dir` names it."""
         recipe = ("adapter", "optimizer", "schedule", "ema", "timesteps", "loss", "weighting")
         kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
-        weights = sample_weights(self.model.checkpoint, "transformer")
-        adapter = resolved(self.adapter) | self.adapter.content()
+        adapter = resolved(self.sized) | self.adapter.content()
         settings = resolved(self) | {"timesteps": resolved(self.density), "adapter": adapter}
-        identity = identity_of(settings, kinds, self.songs.digest(), weights)
+        identity = identity_of(settings, kinds, self.songs.digest(), self._weights)
         default = Path("runs") / f"{self.name}-{signature_of(identity)}"
         return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
 
@@ -184,7 +202,7 @@ class Train:
         sampler = self.samples.sampler(self.folder.path, self.model, self.formats, self.trainer.device)
         module, keeper = fitting.assemble(self, sampler)
         if first_rank():
-            announce(module.dit, len(linear_layers(self.model.config("transformer"))), self.folder.path)
+            announce(module.dit, len(self.layers), self.folder.path)
         fitting.fit(self, module, keeper)
         if module.agreed_stop and module.step < self.total_steps:
             raise Interrupted(module.agreed_stop)

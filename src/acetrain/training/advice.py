@@ -92,6 +92,12 @@ def passes_over_songs(run: "Train") -> str | None:
     return f"{key}: {told}; {least} to {most} are usual for so many"
 
 
+def measured_elsewhere(run: "Train") -> str | None:
+    """Sensitivities are those of a model on a data set."""
+    found = run.measured_elsewhere
+    return f"targets.force: the report was measured on {found}, and is taken all the same" if found else None
+
+
 def strength_of_lora(run: "Train") -> str | None:
     """LoRA's alpha is usually twice its rank."""
     adapter = run.adapter
@@ -137,6 +143,7 @@ RULES: tuple[Callable[["Train"], str | None], ...] = (
     schedule_of_d,
     schedule_beside_averages,
     passes_over_songs,
+    measured_elsewhere,
     strength_of_lora,
     size_of_rank,
     much_dropout,

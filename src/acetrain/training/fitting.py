@@ -57,7 +57,7 @@ def assemble(run: "Train", sampler: Sampler | None) -> tuple[FlowMatching, Keepe
     formats.store(base.dit, run.trainer.device)
     if sampler is not None and first_rank():
         sampler.prepare(base.dit)
-    run.adapter.attach(base.dit, run.target_names, run.seed)
+    run.sized.attach(base.dit, run.target_names, run.seed)
     run.trainer.prepare(base.dit)
     recipe = Recipe(
         run.density,
@@ -71,8 +71,8 @@ def assemble(run: "Train", sampler: Sampler | None) -> tuple[FlowMatching, Keepe
         run.trainer.max_bad_steps,
         run.seed,
     )
-    songs = LoneSongs(run.songs, run.adapter.looked_at(run.split[0]), run.seed)
-    regime = run.adapter.regime(base.dit, run.total_steps, songs)
+    songs = LoneSongs(run.songs, run.sized.looked_at(run.split[0]), run.seed)
+    regime = run.sized.regime(base.dit, run.total_steps, songs)
     module = FlowMatching(base, recipe, run.total_steps, regime, scaler=formats.scaler(run.trainer.device)).train()
     validation = Validation(run.songs, run.split[1], run.trainer.validation_quantiles, _budget(run))
     identity = {
@@ -155,6 +155,6 @@ def _saver(run: "Train", module: FlowMatching) -> Callable[[Path], None]:
             "acetrain": __version__,
             "commit": code,
         }
-        run.adapter.save(module.dit, folder, run.model.name, metadata)
+        run.sized.save(module.dit, folder, run.model.name, metadata)
 
     return save

@@ -181,7 +181,7 @@ def training_of(run: "Train") -> Training:
     return Training(
         config,
         run.precision,
-        run.adapter,
+        run.sized,
         {name: layers[name] for name in run.target_names},
         run.optimizer,
         run.trainer.recomputed,

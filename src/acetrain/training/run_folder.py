@@ -22,6 +22,8 @@ UNSIGNED = (
     "logger",
     "samples",
     "model",
+    "targets.report",
+    "targets.force",
     "data.max_frames",
     "data.budgets",
     "data.workers",
