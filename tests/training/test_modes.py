@@ -102,10 +102,23 @@ def test_auto_is_what_suits_the_device(monkeypatch, device: str, capable: bool, 
     assert auto.encoding(target).name == ("fp32" if expected == "fp16" else expected)
 
 
-def test_formats_that_are_given_stay() -> None:
-    mixed = Precision(Format.bf16, Format.auto, Quantised.none)
-    assert mixed.on(CPU) == replace(mixed, compute=Format.fp32)
-    assert mixed.on(CPU).name == "bf16, computed in fp32"
+@pytest.mark.parametrize(
+    ("given", "device", "expected"),
+    [
+        ((Format.bf16, Format.auto), "cpu", (Format.bf16, Format.bf16)),
+        ((Format.auto, Format.bf16), "cpu", (Format.fp32, Format.bf16)),
+        ((Format.fp16, Format.auto), "cuda", (Format.fp16, Format.fp16)),
+        ((Format.auto, Format.fp16), "cuda", (Format.fp16, Format.fp16)),
+        ((Format.auto, Format.fp32), "cuda", (Format.fp32, Format.fp32)),
+        ((Format.fp32, Format.auto), "cuda", (Format.fp32, Format.bf16)),
+    ],
+)
+def test_formats_that_are_given_stay_and_auto_goes_with_them(
+    monkeypatch, given: tuple[Format, Format], device: str, expected: tuple[Format, Format]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    settled = Precision(*given, Quantised.none).on(torch.device(device))
+    assert (settled.base, settled.compute) == expected
     assert PRECISIONS["nf4_bf16"].name == "nf4 and bf16, computed in bf16"
 
 
@@ -114,6 +127,12 @@ def test_formats_that_are_given_stay() -> None:
     [
         (PRECISIONS["fp16"], "mps", "precision: must be fp32 or bf16 on an Apple GPU"),
         (replace(PRECISIONS["fp32"], compute=Format.fp16), "mps", "precision: must be fp32 or bf16 on an Apple GPU"),
+        (
+            replace(PRECISIONS["bf16"], compute=Format.fp16),
+            "cpu",
+            "precision.compute: must be bf16, the format of the ba",
+        ),
+        (replace(PRECISIONS["nf4_bf16"], compute=Format.fp32), "cpu", r"unless precision.base=fp32, got fp32"),
         (PRECISIONS["int8"], "mps", "precision.quantised: int8 needs a CUDA GPU or a CPU, the device is mps"),
         (PRECISIONS["nf4"], "xpu", "precision.quantised: nf4 needs a CUDA GPU or a CPU, the device is xpu"),
     ],

@@ -47,10 +47,11 @@ class Precision:
     """
 
     base: Format
-    """Format of the frozen base's weights; auto is bf16 on a CUDA GPU that has it, else fp16 there, fp32 elsewhere."""
+    """Format of the frozen base's weights; auto is bf16 on a CUDA GPU that has it, else fp16 there, fp32 elsewhere, or
+    what a CUDA GPU is to compute in."""
     compute: Format
-    """Format of matrix products (autocast when it is not fp32); auto as for `base`. Not fp16 on an Apple GPU, whose
-    gradients it makes NaN."""
+    """Format of matrix products (autocast when it is not fp32): the base's own where that has 16 bits; auto is this, or
+    what suits the device. Not fp16 on an Apple GPU, whose gradients it makes NaN."""
     quantised: Quantised
     """Storage of the linear layers in the base's blocks, by bitsandbytes, on a CUDA GPU or a CPU: none leaves them in
     `base`; int8 is 8 bits with a scale per row (the weights' half of LLM.int8(), Dettmers et al. 2022); nf4 is 4.5 bits
@@ -79,9 +80,10 @@ class Precision:
 
     def on(self, device: "torch.device") -> "Precision":
         """These formats with auto settled. Raises Refused for what the device cannot do."""
-        own = _suited(device)
-        base = own if self.base is Format.auto else self.base
-        compute = own if self.compute is Format.auto else self.compute
+        base, compute = self._settled(_suited(device))
+        if compute is not base is not Format.fp32:
+            rule = f"{base.name}, the format of the base's weights, unless precision.base=fp32"
+            raise Refused(f"precision.compute: must be {rule}, got {compute.name}")
         if device.type == "mps" and Format.fp16 in (base, compute):
             raise Refused("precision: must be fp32 or bf16 on an Apple GPU, where fp16 gives NaN gradients, got fp16")
         if self.quantised is not Quantised.none:
@@ -89,6 +91,15 @@ class Precision:
 
             check_device(self.quantised.name, device)
         return replace(self, base=base, compute=compute)
+
+    def _settled(self, own: Format) -> tuple[Format, Format]:
+        """Base and compute on a device that `own` suits: what is given decides what is auto, as far as it has to."""
+        base, compute = self.base, self.compute
+        if base is Format.auto:
+            base = own if own is Format.fp32 or compute is Format.auto else compute
+        if compute is Format.auto:
+            compute = own if base is Format.fp32 else base
+        return base, compute
 
     @property
     def name(self) -> str:
