@@ -25,6 +25,7 @@ from acetrain.adapters.files import peft, saved
 from acetrain.adapters.injection import NAME, adapter_layers, adapter_state, load_adapter_state, trainable
 from acetrain.adapters.summary import trained_modules
 from acetrain.errors import Failed, Refused
+from acetrain.training.ema import Ema
 
 LAYERS = linear_layers(MODEL.config("transformer"))
 NAMES = ["layers.0.self_attn.to_q", "layers.1.cross_attn.to_v", "layers.1.mlp.down_proj", "condition_embedder"]
@@ -178,6 +179,22 @@ def test_a_run_too_short_to_tell_importances_keeps_all_entries() -> None:
     following.load(regime.state())
     run(extended, following, range(1, 4))
     assert ranks(extended) == [6] * len(NAMES)
+
+
+def test_an_average_ends_with_the_ranks_of_the_weights() -> None:
+    loaded, regime = attached()
+    training = module(loaded, ema=Ema(decay=0.9, warmup=1.0, start=0), regime=regime)
+    average, descent = training.average, training.configure_optimizers()
+    assert average is not None
+    for training.step in range(1, STEPS + 1):
+        descend(loaded, training.step, lambda: regime.stepped(training.step, finite=True), descent)
+        average.follow(trainable(loaded.dit).values(), training.step)
+    trained, found = adapter_state(loaded.dit), ranks(loaded)
+    assert sum(found) == ADALORA.target_rank * len(NAMES)
+    with training.judged(descent)["_ema"]:
+        assert ranks(loaded) == found
+        assert not torch.equal(adapter_state(loaded.dit)[next(iter(trained))], trained[next(iter(trained))])
+    assert all(torch.equal(value, trained[name]) for name, value in adapter_state(loaded.dit).items())
 
 
 @pytest.mark.parametrize("steps", [pytest.param(3, marks=pytest.mark.slow), STEPS])

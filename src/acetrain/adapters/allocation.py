@@ -61,6 +61,11 @@ class Allocation(Regime):
         elif step < self.settled and finite:
             self._share_out(step, at_last=False)
 
+    def hold(self, step: int) -> None:
+        """Entries that the weights are without in the end are out of their average as well."""
+        if step >= self.settled and self.config.rank_pattern:
+            self.allocator.mask_using_rank_pattern(self.dit, self.config.rank_pattern)
+
     def _share_out(self, step: int, at_last: bool) -> None:
         _, pattern = self.allocator.update_and_allocate(self.dit, step, force_mask=at_last)
         self.config.rank_pattern = pattern or self.config.rank_pattern

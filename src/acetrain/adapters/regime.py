@@ -26,6 +26,9 @@ class Regime:
         """Follow the optimizer's step number `step`, counted from 1, the gradients still there; `finite` says whether
         it was taken."""
 
+    def hold(self, step: int) -> None:
+        """Keep averaged weights, which now stand where those that train do, to what these are kept to after `step`."""
+
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on, in plain containers and tensors."""
         return {}

@@ -1,8 +1,8 @@
 """The training step: one optimizer step is the mean over its songs, however it is split."""
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from acetrain.flow.loss import Loss
 from acetrain.flow.timesteps import Timesteps
 from acetrain.flow.weighting import Weighting
 from acetrain.keyed import seed_of
+from acetrain.training.average import Average
 from acetrain.training.draws import Draws, draw
 from acetrain.training.ema import AVERAGED, EmaOption
 from acetrain.training.objective import Objective
@@ -251,8 +252,15 @@ class FlowMatching(LightningModule):
         """
         found = {"": self.recipe.optimizer.evaluating(optimizer)}
         if self.average is not None:
-            found[AVERAGED] = self.average.within(trainable(self.dit).values())
+            found[AVERAGED] = self._averaged(self.average)
         return found
+
+    @contextmanager
+    def _averaged(self, average: Average) -> Iterator[None]:
+        """Within it the weights are the average of those that trained."""
+        with average.within(trainable(self.dit).values()):
+            self.regime.hold(self.step)
+            yield
 
     def figures(self) -> dict[str, float]:
         """What the optimizer estimates, such as Prodigy's d, and what losses are scaled by in fp16."""
