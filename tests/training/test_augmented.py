@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fabricate
 import pytest
@@ -20,6 +21,7 @@ from acetrain.data.loader import Steps
 from acetrain.data.store import Store
 from acetrain.data.variants import Variants, Windows, Wordings
 from acetrain.flow.loss import Reduction
+from acetrain.training import memory
 
 FRAMES = 60
 CROP = f"data.crop_seconds={FRAMES / FRAME_RATE}"
@@ -126,3 +128,15 @@ def test_a_run_on_windows_resumes_to_the_bit_and_is_the_same_on_two_ranks(songs:
     assert finished(train_from_the_shell(songs, split, CROP, "max_steps=7", "trainer.devices=2", "data.max_frames=1"))
     for one, two in zip(metrics(straight), metrics(split), strict=True):
         assert float(one["loss"]) == pytest.approx(float(two["loss"]), rel=1e-4) and one["frames"] == two["frames"]
+
+
+def test_the_memory_is_estimated_for_what_visits_take(songs: Path) -> None:
+    def of(*more: str) -> Any:
+        asked = [f"cache={songs}", "data.max_frames=600", *more]
+        return Composer("train", Sources((PACKAGED,))).compose([read(text) for text in asked]).build()
+
+    cached = of().songs.songs
+    rows = max(song.most_tokens for song in cached)
+    assert memory.longest(of()) == memory.Batch(1, max(song.frames for song in cached), rows)
+    assert memory.longest(of(CROP)).frames == FRAMES
+    assert memory.of(of(CROP)).activations < memory.of(of()).activations

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from fabricate import attached, cache, module
+from fabricate import attached, base, cache, module
 from lightning.pytorch import Trainer
+from modes import PRECISIONS
 from runs import FORKS, QUICK, adapter, metrics
 
 from acetrain.acestep.load import Base
@@ -18,7 +19,7 @@ from acetrain.cli import main
 from acetrain.data.split import groups
 from acetrain.errors import Failed
 from acetrain.training import budget
-from acetrain.training.budget import Budget, Extent, find, largest, worst
+from acetrain.training.budget import Budget, Extent, find, largest, too_large, worst
 from acetrain.training.module import FlowMatching
 from acetrain.training.remembered import Remembered
 
@@ -235,3 +236,14 @@ def test_memory_that_runs_out_in_training_is_one_clear_line(songs, tmp_path, mon
     assert said.count("\n") == 1
     assert "data.max_frames: a micro-batch of 500 frames does not fit the memory of card" in said
     assert "lower data.max_frames" in said and "trainer.gradient_checkpointing=full" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "helping"),
+    [("fp32", ", set precision=bf16,"), ("bf16", ", set precision=nf4,"), ("nf4_bf16", "=full, or")],
+)
+def test_what_helps_is_not_what_is_chosen_already(name: str, helping: str) -> None:
+    loaded, formats = base(), PRECISIONS[name]
+    torch.nn.Module.to(loaded.dit, formats.base.dtype)
+    formats.store(loaded.dit)
+    assert helping in too_large(module(loaded), "a micro-batch")

@@ -111,4 +111,10 @@ def test_a_run_that_a_card_does_not_hold_is_told_what_helps(tmp_path, monkeypatc
     assert memory.too_much(run, ("a card", int(2 * needed.total))) is None
     said = memory.too_much(run, ("a card", int(0.999 * needed.total)))
     assert said is not None and said.startswith("data.max_frames: 100000 is estimated to take 0.0 GiB (weights 0.0")
-    assert "of the 0 GiB of a card; data.max_frames=auto with trainer.gradient_checkpointing=full takes less" in said
+    assert "of the 0 GiB of a card; data.max_frames=auto takes less" in said
+    one = memory.training_of(run).estimate(memory.longest(run)).total
+    said = memory.too_much(run, ("a card", int(one)))
+    assert said is not None and "data.max_frames=auto with trainer.gradient_checkpointing=full takes less" in said
+    shared = COMPOSER.compose([*map(read, [*given, "trainer=fsdp"])]).build()
+    said = memory.too_much(shared, ("a card", 1))
+    assert said is not None and "; a lower data.max_frames with shorter songs takes less" in said

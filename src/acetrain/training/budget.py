@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from acetrain.adapters.injection import adapter_state, load_adapter_state, trainable
 from acetrain.data.batch import Batch, collate
@@ -193,11 +194,16 @@ def _reachable(device: torch.device) -> float:
 
 def too_large(module: FlowMatching, what: str) -> str:
     """That `what` does not fit the memory, and what helps."""
-    card = card_of(module.device)
-    recomputed, blocks = len(module.dit.recomputed), len(module.dit.layers)
-    ways = ["lower data.max_frames or let it be auto"]
+    card, dit = card_of(module.device), module.dit
+    recomputed, blocks = len(dit.recomputed), len(dit.layers)
+    shared_out = any(isinstance(weight, DTensor) for weight in dit.parameters())
+    ways = ["lower data.max_frames" if shared_out else "lower data.max_frames or let it be auto"]
     ways += [] if recomputed == blocks else ["set trainer.gradient_checkpointing=full"]
-    ways += ["set precision=bf16"] if module.dit.scale_shift_table.dtype is torch.float32 else ["set precision=nf4"]
+    quantised = any(name.endswith(".codes") for name, _ in dit.named_buffers())
+    if dit.scale_shift_table.dtype is torch.float32:
+        ways += ["set precision=bf16"]
+    elif not (quantised or shared_out):
+        ways += ["set precision=nf4"]
     return (
         f"data.max_frames: {what} does not fit the memory of {card[0] if card else 'this machine'}, with "
         f"{recomputed} of {blocks} blocks recomputed; {', '.join(ways)}, or train on shorter songs"

@@ -136,8 +136,8 @@ def _about_card(run: "Train") -> list[str]:
     card, frames = card_of(device_of(run.trainer.accelerator)), run.data.budget
     if card is None or frames is None or not isinstance(run.model, Released):
         return []
-    longest = max(song.frames for song in run.songs.songs)
-    usual = advice.batch_on_card(min(run.songs_per_step, frames // longest), card, run.data.max_frames)
+    songs = min(run.songs_per_step, frames // memory.longest(run).frames)
+    usual = advice.batch_on_card(songs, card, run.data.max_frames)
     return [line for line in (usual, memory.too_much(run, card)) if line]
 
 

@@ -166,12 +166,16 @@ def trained(adapter: Adapter, targets: Shapes, whole: int) -> int:
 
 
 def of(run: "Train") -> Estimate:
-    """The memory of a run on its own songs; with `data.max_frames=auto`, of its longest song alone."""
+    """The memory of a run on what visits take of its own songs; with `data.max_frames=auto`, on the longest alone."""
+    one = longest(run)
+    count = min(run.songs_per_step, max(1, (run.data.budget or 0) // one.frames))
+    return training_of(run).estimate(replace(one, songs=count))
+
+
+def longest(run: "Train") -> Batch:
+    """A micro-batch of one song that has the most frames that a visit takes, and the most rows."""
     songs = run.songs.songs
-    frames = max(song.frames for song in songs)
-    count = min(run.songs_per_step, max(1, (run.data.budget or 0) // frames))
-    batch = Batch(count, frames, max(song.tokens for song in songs))
-    return training_of(run).estimate(batch)
+    return Batch(1, max(run.data.frames(song) for song in songs), max(song.most_tokens for song in songs))
 
 
 def training_of(run: "Train") -> Training:
@@ -197,16 +201,16 @@ def too_much(run: "Train", card: tuple[str, int]) -> str | None:
     if found.fits(memory):
         return None
     training = training_of(run)
-    ways = [
-        ("trainer.gradient_checkpointing=full", replace(training, recomputed=1)),
-        ("precision=nf4", replace(training, recomputed=1, precision=replace(run.precision, quantised=Quantised.nf4))),
-    ]
-    songs = run.songs.songs
-    one = Batch(1, max(song.frames for song in songs), max(song.tokens for song in songs))
-    helping = next((way for way, other in ways if other.estimate(one).fits(memory)), "shorter songs")
+    ways = [("", training), (" with trainer.gradient_checkpointing=full", replace(training, recomputed=1))]
+    if not run.trainer.shard and not run.adapter.reads_base:
+        small = replace(run.precision, quantised=Quantised.nf4)
+        ways.append((" with precision=nf4", replace(training, recomputed=1, precision=small)))
+    one = longest(run)
+    helping = next((way for way, other in ways if other.estimate(one).fits(memory)), " with shorter songs")
+    fewer = "a lower data.max_frames" if run.trainer.shard else "data.max_frames=auto"
     return (
         f"data.max_frames: {run.data.max_frames} is estimated to take {found.total / 2**30:.1f} GiB "
-        f"({found.told()}) of the {memory / 2**30:.0f} GiB of {name}; data.max_frames=auto with {helping} takes less"
+        f"({found.told()}) of the {memory / 2**30:.0f} GiB of {name}; {fewer}{helping} takes less"
     )
 
 
