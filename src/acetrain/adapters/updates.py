@@ -1,6 +1,5 @@
 """Any saved adapter as what it adds to each weight: low-rank factors, module by module."""
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -18,7 +17,6 @@ from acetrain.adapters.files.found import AdapterFiles
 from acetrain.adapters.kinds import needs_base
 from acetrain.adapters.low_rank import LowRank
 from acetrain.errors import Refused
-from acetrain.tensorfile import read_header
 
 if TYPE_CHECKING:
     from acetrain.acestep.model import Model
@@ -52,15 +50,19 @@ class Updates:
         return self.compute(name)
 
     @property
+    def kind(self) -> str:
+        """The adapter's type, told apart from a plain LoRA where it has magnitudes."""
+        return "DoRA" if peft.is_dora(self.files) else self.files.kind
+
+    @property
     def metadata(self) -> dict[str, str]:
         """What the header of the file says of its making."""
-        return read_header(self.files.weights).metadata
+        return saved.metadata_of(self.files)
 
     @property
     def base(self) -> str:
         """The model that the adapter says it is for; empty where it does not."""
-        named = "" if self.files.config is None else peft.config_of(self.files).get("base_model_name_or_path")
-        return self.metadata.get("base") or named or ""
+        return saved.said_base(self.files)
 
 
 def read_updates(path: Path, model: "Model | None" = None) -> Updates:
@@ -180,8 +182,3 @@ def _dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
     """The format that the weights are in; fp32 where they are in several."""
     found = {tensor.dtype for name, tensor in tensors.items() if not name.endswith(".alpha")}
     return found.pop() if len(found) == 1 and found <= {torch.float16, torch.bfloat16} else torch.float32
-
-
-def described(updates: Updates) -> str:
-    """The adapter's metadata as JSON, for the header of what is made from it."""
-    return json.dumps(updates.metadata, sort_keys=True)

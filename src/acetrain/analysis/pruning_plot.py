@@ -1,4 +1,4 @@
-"""What is kept at which size, as a picture."""
+"""What is kept at which size and at which price, as a picture."""
 
 import math
 from pathlib import Path
@@ -8,18 +8,61 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acetrain.analysis import ranks
-from acetrain.analysis.pruning import Pruned
+from acetrain.analysis.pruning import METHODS, Evidence, Pruned
 from acetrain.atomic import replacing
+
+STYLES = {"weights": ("C0", "o", "-"), "activations": ("C1", "s", "--"), "loss": ("C2", "^", "-.")}
+"""Method -> colour, marker and line."""
+SONGS = {"held_out": "held-out songs", "training": "training songs (none are held out)"}
 
 
 def draw(found: Pruned, file: Path) -> None:
-    """Write `pareto.png`: what is retained against parameters, and the spectra behind it."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    """Write `pareto.png`: loss against parameters where it was measured, else what is left out against parameters."""
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _retained(left, found)
-    _spectra(right, found)
+    evidence = found.evidence
+    if evidence is not None and evidence.curve:
+        _losses(left, found, evidence)
+        _predictions(right, evidence)
+    else:
+        _retained(left, found)
+        _spectra(right, found)
     with replacing(file) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
+
+
+def _losses(axes: Axes, found: Pruned, evidence: Evidence) -> None:
+    judged = evidence.judged[evidence.judged_on]
+    for method in METHODS:
+        points = [point for point in evidence.curve if point.method == method]
+        colour, marker, line = STYLES[method]
+        x, y = [point.parameters for point in points], [judged.whole + point.change for point in points]
+        axes.plot(x, y, color=colour, marker=marker, linestyle=line, label=method)
+    axes.axhline(judged.whole, color="0.3", linewidth=1, label="whole adapter")
+    if judged.base < judged.whole + 3 * max(point.change for point in evidence.curve):
+        axes.axhline(judged.base, color="0.3", linewidth=1, linestyle=":", label="no adapter")
+    axes.plot(found.parameters, judged.truncated, "kX", markersize=11, label=f"this adapter, by {found.method}")
+    how = "ranks shared out" if found.budget.shared else "one rank for all"
+    axes.set(xscale="log", xlabel="parameters", ylabel=f"loss of {judged.songs} {SONGS[evidence.judged_on]}")
+    axes.set_title(f"size and loss, {how}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _predictions(axes: Axes, evidence: Evidence) -> None:
+    both = [(point.predicted, point.change) for point in evidence.curve]
+    largest = max((abs(value) for pair in both for value in pair), default=1.0) or 1.0
+    axes.plot([largest * 1e-5, largest * 1.5], [largest * 1e-5, largest * 1.5], color="0.6", label="as predicted")
+    for method in METHODS:
+        colour, marker, _ = STYLES[method]
+        points = [point for point in evidence.curve if point.method == method and point.predicted and point.change]
+        x, y = [p.predicted for p in points], [p.change for p in points]
+        axes.plot(x, y, color=colour, marker=marker, linestyle="", label=method)
+    axes.set_xscale("symlog", linthresh=largest * 1e-3)
+    axes.set_yscale("symlog", linthresh=largest * 1e-3)
+    axes.set(xlabel="predicted change of loss", ylabel="measured change of loss", title="prediction, every size")
+    axes.grid(alpha=0.3)
+    axes.legend()
 
 
 def _retained(axes: Axes, found: Pruned) -> None:

@@ -1,7 +1,9 @@
 """What `acetrain prune` writes: the smaller adapter, every figure of it, a plot, and what follows for the next run."""
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +11,29 @@ from acetrain import __version__
 from acetrain.acestep.names import official
 from acetrain.adapters.files import low_rank
 from acetrain.adapters.files.fit import digest
-from acetrain.adapters.updates import Updates, described
+from acetrain.adapters.kinds import needs_base
+from acetrain.adapters.updates import Updates
 from acetrain.analysis import ranks
 from acetrain.analysis.each import for_each
-from acetrain.analysis.pruning import Pruned
+from acetrain.analysis.pruning import Evidence, Pruned
 from acetrain.atomic import write_text
 from acetrain.tracking.provenance import commit
 
+REPORT = "prune.json"
+PLOT = "pareto.png"
 FORMAT = 1
 """Version of `prune.json`."""
 ENOUGH = 0.99
 """Share of a module's squared singular values that the rank advised for the next run keeps."""
 MOST = 0.9
 """Share of modules that it keeps them in."""
+USED_UP = 0.75
+"""Share of the ranks there are above which those needed say that more would be used."""
+METRICS = {
+    "weights": "the update",
+    "activations": "what the update adds to outputs",
+    "loss": "what the update is worth",
+}
 
 
 def write(found: Pruned, updates: Updates, folder: Path, balanced: bool, settings: Mapping[str, Any]) -> None:
@@ -30,33 +42,32 @@ def write(found: Pruned, updates: Updates, folder: Path, balanced: bool, setting
     report = document(found, updates, settings)
     from acetrain.analysis.pruning_plot import draw
 
-    draw(found, folder / "pareto.png")
-    write_text(folder / "prune.json", json.dumps(report, indent=1) + "\n")
+    draw(found, folder / PLOT)
+    write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
     print("\n".join(summary(report, folder)))
 
 
 def save(found: Pruned, updates: Updates, folder: Path, balanced: bool, settings: Mapping[str, Any]) -> None:
     """Write the truncated updates as a LoRA of the source's strength, with where they come from in its header."""
-    kept = [name for name, rank in found.ranks.items() if rank]
+    strengths = {name: updates.strengths.get(name, 1.0) for name, rank in found.ranks.items() if rank}
     factors = for_each(
         "truncating",
-        kept,
-        lambda name: found.truncations[name].at(found.ranks[name]).factors(balanced, updates.strengths.get(name, 1.0)),
+        strengths,
+        lambda name: found.truncations[name].at(found.ranks[name]).factors(balanced, strengths[name]),
     )
     metadata = {
         "base": updates.base,
         "pruned": json.dumps(settings, sort_keys=True),
-        "source": described(updates),
+        "source": json.dumps(updates.metadata, sort_keys=True),
         "source_sha256": digest(updates.files.weights),
         "acetrain": __version__,
         "commit": commit(),
     }
-    strengths = {name: updates.strengths.get(name, 1.0) for name in kept}
     low_rank.save(factors, strengths, updates.rslora, updates.dtype, folder, updates.base, metadata)
 
 
 def document(found: Pruned, updates: Updates, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All figures, singular values in full precision."""
+    """All figures, singular values in full precision; changes of loss are means over songs and times."""
     size = updates.dtype.itemsize
     before = sum(_rank_before(found, updates, name) * one.whole.cost for name, one in found.truncations.items())
     next_rank, why = advice(found, updates)
@@ -64,7 +75,7 @@ def document(found: Pruned, updates: Updates, settings: Mapping[str, Any]) -> di
         "format": FORMAT,
         "settings": dict(settings),
         "adapter": {
-            "kind": updates.files.kind,
+            "kind": updates.kind,
             "base": updates.base,
             "sha256": digest(updates.files.weights),
             "left_out": {official(name): norm for name, norm in updates.left_out.items()},
@@ -77,6 +88,8 @@ def document(found: Pruned, updates: Updates, settings: Mapping[str, Any]) -> di
             "modules_before": len(found.ranks),
             "modules": sum(rank > 0 for rank in found.ranks.values()),
             "retained": found.retained,
+            **conversion(found, updates),
+            **({} if found.evidence is None else _losses(found.evidence)),
         },
         "next_rank": {"rank": next_rank, "why": why},
         "modules": [_module(found, updates, name) for name in found.ranks],
@@ -87,22 +100,55 @@ def _rank_before(found: Pruned, updates: Updates, name: str) -> int:
     return updates.ranks.get(name, found.truncations[name].whole.rank)
 
 
+def _losses(evidence: Evidence) -> dict[str, Any]:
+    """Changes of loss by set of songs, and the curves of all methods."""
+    changes = {}
+    for songs, judged in evidence.judged.items():
+        parts = evidence.predicted[songs].values()
+        linear, quadratic = (math.fsum(getattr(part, key) for part in parts) for key in ("linear", "quadratic"))
+        predicted = {"linear": linear, "quadratic": quadratic, "total": linear + quadratic}
+        changes[songs] = {**asdict(judged), "measured": judged.change, "predicted": predicted}
+    return {
+        "loss": changes,
+        "judged_on": evidence.judged_on,
+        "curve": [asdict(point) for point in evidence.curve],
+    }
+
+
+def conversion(found: Pruned, updates: Updates) -> dict[str, float]:
+    """Of an adapter that is no sum of low rank: what a plain LoRA of its own ranks cannot hold of its update, as a
+    share of its length; nothing of others."""
+    if not (needs_base(updates.files.kind, updates.kind == "DoRA") and updates.ranks):
+        return {}
+    squares = [one.whole.s.square() for one in found.truncations.values()]
+    lost = [part[updates.ranks[name] :].sum() for name, part in zip(found.truncations, squares, strict=True)]
+    return {"conversion_loss": math.sqrt(float(sum(lost)) / float(sum(part.sum() for part in squares)))}
+
+
 def _module(found: Pruned, updates: Updates, name: str) -> dict[str, Any]:
     one, rank = found.truncations[name], found.ranks[name]
-    squares = one.whole.s.square()
-    return {
+    squares, before = one.whole.s.square(), _rank_before(found, updates, name)
+    error = (one.whole.s.diag() - one.core(rank)).norm() / one.whole.s.norm() if one.whole.rank else 0.0
+    entry = {
         "module": official(name),
         "outputs": one.whole.u.shape[0],
         "inputs": one.whole.v.shape[0],
-        "rank_before": _rank_before(found, updates, name),
+        "rank_before": before,
         "numerical_rank": one.whole.rank,
         "rank": rank,
         "parameters": rank * one.whole.cost,
         "retained": one.retained(rank),
         "norm": squares.sum().sqrt().item(),
+        "error": float(error),
         "singular_values": one.whole.s.tolist(),
         "values": one.values.tolist(),
     }
+    if conversion(found, updates):
+        entry["conversion_loss"] = (squares[before:].sum() / squares.sum()).sqrt().item() if one.whole.rank else 0.0
+    if found.evidence is not None:
+        predicted = {songs: asdict(by_name[name]) for songs, by_name in found.evidence.predicted.items()}
+        entry |= {"predicted": predicted, "measured": found.evidence.measured.get(name)}
+    return entry
 
 
 def advice(found: Pruned, updates: Updates) -> tuple[int, str]:
@@ -110,15 +156,12 @@ def advice(found: Pruned, updates: Updates) -> tuple[int, str]:
     needed = sorted(ranks.fewest(one.energies, ENOUGH) for one in found.truncations.values())
     had = max(_rank_before(found, updates, name) for name in found.ranks)
     rank = max(1, needed[min(len(needed) - 1, int(MOST * len(needed)))])
-    middle, most = needed[len(needed) // 2], f"{MOST:.0%} of the modules"
-    metric = {"weights": "the update", "activations": "what the update adds to outputs", "loss": "what it is worth"}
-    keeps = f"it keeps {ENOUGH:.0%} of the squared singular values of {metric[found.method]} in {most}"
-    if updates.ranks and rank > 0.75 * had:
-        rank = 2 * had
-        full = f"the {had} ranks of this one are used up: {ENOUGH:.0%} needs {needed[-1]} of them in the fullest module"
-        return rank, f"train with rank {rank} next time: {full}, {middle} in the middle one"
-    others = f"the middle module needs {middle}, the fullest {needed[-1]}"
-    return rank, f"train with rank {rank} next time: {keeps}; {others}"
+    others = f"the middle module needs {needed[len(needed) // 2]}, the fullest {needed[-1]}"
+    share = f"{ENOUGH:.0%} of the squared singular values of {METRICS[found.method]}"
+    if updates.ranks and rank > USED_UP * had:
+        why = f"{share} takes {rank} of the {had} ranks in {MOST:.0%} of the modules, so that more would be used"
+        return 2 * had, f"train with rank {2 * had} next time: {why}; {others}"
+    return rank, f"train with rank {rank} next time: it keeps {share} in {MOST:.0%} of the modules; {others}"
 
 
 def summary(report: Mapping[str, Any], folder: Path) -> list[str]:
@@ -130,6 +173,12 @@ def summary(report: Mapping[str, Any], folder: Path) -> list[str]:
         f"adapter: {folder / 'adapter'} ({size})",
         f"modules: {total['modules']} of {total['modules_before']}, {total['retained']:.2%} retained",
     ]
+    for songs, found in total.get("loss", {}).items():
+        change = f"{found['measured']:+.3g} measured, {found['predicted']['total']:+.3g} predicted"
+        name = songs.replace("_", "-")
+        lines.append(f"loss: {change} on {found['songs']} {name} songs, from {found['whole']:.4f}")
+    if "conversion_loss" in total:
+        lines.append(f"conversion: a plain LoRA of the same ranks is {total['conversion_loss']:.2%} off its update")
     left = report["adapter"]["left_out"]
     lines += [f"left out: {len(left)} trained tensors that no LoRA holds, such as {next(iter(left))}"] if left else []
-    return [*lines, f"figures: {folder / 'prune.json'}", f"plot: {folder / 'pareto.png'}", report["next_rank"]["why"]]
+    return [*lines, f"figures: {folder / REPORT}", f"plot: {folder / PLOT}", report["next_rank"]["why"]]

@@ -46,6 +46,20 @@ def written_step(folder: Path) -> int | None:
     return None if step is None else int(step)
 
 
+def said_base(files: AdapterFiles) -> str:
+    """The model that the adapter says it is for; empty where it does not say."""
+    named = "" if files.config is None else peft.config_of(files).get("base_model_name_or_path")
+    return metadata_of(files).get("base") or named or ""
+
+
+def metadata_of(files: AdapterFiles) -> dict[str, str]:
+    """What the header of the weights says of their making."""
+    try:
+        return read_header(files.weights).metadata
+    except (OSError, ValueError) as error:
+        raise Refused(f"adapter_path: {files.weights} cannot be read as safetensors ({error})") from error
+
+
 def check(adapters: Sequence[tuple[Path, float]]) -> None:
     """Raise Refused unless the adapters, each at its scale, are there and can be attached together."""
     kinds = []
