@@ -49,7 +49,8 @@ def sample(
         return {}
 
     pipeline.vae.enable_tiling()
-    with torch.random.fork_rng():
+    device = pipeline.transformer.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # upstream draws the posteriors of source and reference from the global generator
         torch.manual_seed(seed_of(sampling.seed, "heard"))
         result = pipeline(
