@@ -6,8 +6,10 @@ import modes
 import pytest
 import torch
 from fabricate import cache
+from lightning.pytorch.utilities import rank_zero_only
 from modes import COMPILED, COSINE, LOSS, PRECISIONS, Stepped, assert_equal_to, assert_near, ready, stepped
 from runs import metrics, train
+from test_laws import option
 
 from acetrain.acestep.quantised import QuantisedLinear
 from acetrain.errors import Refused
@@ -162,3 +164,11 @@ def test_formats_for_training_alone_are_refused_elsewhere() -> None:
 
 def test_every_option_of_checkpointing_is_known() -> None:
     assert {mode.name for mode in Checkpointing} == {"none", "full", "selective"}
+
+
+@pytest.mark.parametrize(("rank", "index"), [(0, 0), (1, 1), (3, 1)])
+def test_each_process_of_a_node_has_a_card_of_its_own(monkeypatch, rank: int, index: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(rank_zero_only, "rank", rank, raising=False)
+    assert replace(option("trainer", "ddp"), nodes=2).device == torch.device("cuda", index)

@@ -60,9 +60,14 @@ def _in_order(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (inputs[0].contiguous(), *inputs[1:]) if inputs else inputs  # named ones are those of no recomputation
 
 
+def own_rank() -> int:
+    """This process's rank; known before the process group is there."""
+    return getattr(rank_zero_only, "rank", 0)
+
+
 def first_rank() -> bool:
     """Whether this process is the one that writes; known before the process group is there."""
-    return getattr(rank_zero_only, "rank", 0) == 0
+    return own_rank() == 0
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -102,14 +102,17 @@ class TrainerOption:
 
     @property
     def device(self) -> "torch.device":
-        """The first device that is trained on. Raises Refused where it is not there as asked for."""
+        """The device that this process trains on. Raises Refused where it is not there as asked for."""
+        import torch
+
         from acetrain.training.device import check_compiler, check_count, device_of
+        from acetrain.training.replicas import own_rank
 
         device = device_of(self.accelerator, apple=True)
         check_count(device, self.devices)
         if self.compile is Compile.block:
             check_compiler(device)
-        return device
+        return torch.device("cuda", own_rank() % self.devices) if device.type == "cuda" else device
 
     @property
     def recomputed(self) -> int:
