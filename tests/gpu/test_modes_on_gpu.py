@@ -1,5 +1,6 @@
 """Formats, recomputation, compilation and 8-bit optimizers on a real card, held to the same tolerances as on a CPU."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,14 @@ pytestmark = [
 CARD = torch.device("cuda", 0)
 ROUNDING = 1e-3
 """Largest relative distance between fp32 on a card and on a CPU, and between two ways to compute it on a card."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_tf32() -> Iterator[None]:
+    """torch lets cuDNN round the inputs of convolutions in fp32 to 10 bits, which alone is about `ROUNDING`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.backends.cudnn, "allow_tf32", False)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +48,7 @@ def test_a_step_in_every_format_is_near_that_in_fp32(on_cpu: Stepped, name: str)
         pytest.skip("the card has no bf16")
     training = ready(CARD, PRECISIONS[name])
     found = stepped(training, PRECISIONS[name])
-    assert_near(found, on_cpu, LOSS[name], COSINE[name])
+    assert_near(found, on_cpu, max(LOSS[name], ROUNDING), COSINE[name])
     weights = [weight for weight in training.dit.parameters() if weight.requires_grad]
     assert all(weight.dtype is torch.float32 and weight.is_cuda for weight in weights)
 
