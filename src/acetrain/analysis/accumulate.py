@@ -7,7 +7,8 @@ from torch import Tensor
 from acetrain.analysis.sizes import is_exact, projected, shapes
 from acetrain.analysis.sketch import Signs
 
-Rows = Float[Tensor, "row width"]
+Outputs = Float[Tensor, "row output"]
+Inputs = Float[Tensor, "row input"]
 
 
 class Sides:
@@ -53,12 +54,12 @@ class Accumulator:
         for total in self.sums.values():
             total.zero_()
 
-    def add(self, dy: Rows, x: Rows, feature: Tensor, weight: float, group: int) -> None:
+    def add(self, dy: Outputs, x: Inputs, feature: Tensor, weight: float, group: int) -> None:
         """Add `weight` times the gradient dY' X of one visit, whose rows are frames."""
         square = self._whole(dy, x, weight, group) if not self.sketch else self._sketched(dy, x, weight, group)
         self.sums["scalars"] += weight * torch.stack([square, square.sqrt(), feature])
 
-    def _whole(self, dy: Rows, x: Rows, weight: float, group: int) -> Tensor:
+    def _whole(self, dy: Outputs, x: Inputs, weight: float, group: int) -> Tensor:
         gradient = product(dy, x)
         self.sums["matrix"].add_(gradient, alpha=weight)
         part = gradient
@@ -67,7 +68,7 @@ class Accumulator:
         self.sums["groups"][group].add_(part, alpha=weight)
         return gradient.square().sum()
 
-    def _sketched(self, dy: Rows, x: Rows, weight: float, group: int) -> Tensor:
+    def _sketched(self, dy: Outputs, x: Inputs, weight: float, group: int) -> Tensor:
         l2 = self.sums["left"].shape[0]
         outputs, inputs = dy @ self.left, x @ self.right
         right = product(dy, inputs[:, : self.sketch])
@@ -78,7 +79,7 @@ class Accumulator:
         return (right.square().sum() + left.square().sum()) / (self.sketch + l2)
 
 
-def product(a: Rows, b: Rows) -> Float[Tensor, "i j"]:
+def product(a: Float[Tensor, "row i"], b: Float[Tensor, "row j"]) -> Float[Tensor, "i j"]:
     """A' B, added up in fp32 and given in it."""
     if a.dtype is torch.float32:
         return a.T @ b

@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from acetrain.analysis.sizes import SCALARS
-from acetrain.analysis.sketch import Dense, Signs, Sketch, Sum, read
+from acetrain.analysis.sketch import Signs, Sum, inner, read
 
 CONFIDENCE = 0.95
 BASELINES = ("fisher", "gradient_norm", "weight_gradient", "nfn", "naive")
@@ -60,32 +60,15 @@ class Estimate:
     """By the names of `BASELINES`."""
 
 
-def estimate(a: Half, b: Half, signs: Signs, weight: Float[Tensor, "output input"], rank_max: int) -> Estimate:
+def estimate(a: Half, b: Half, weight: Float[Tensor, "output input"], rank_max: int) -> Estimate:
     """Score, interval, spectrum and baselines of a module with this weight."""
-    shape = (weight.shape[0], weight.shape[1])
-    score = inner(a, b, signs, shape)
+    score = inner(a.total, b.total)
     error, freedom = jackknife(a, b)
     interval = None
     if error is not None:
         reach = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) * error if error else 0.0
         interval = (score - reach, score + reach)
     return Estimate(score, error, interval, spectrum(a.total, b.total, rank_max), _baselines(a, b, score, weight))
-
-
-def inner(a: Half, b: Half, signs: Signs, shape: tuple[int, int]) -> float:
-    """<G_a, G_b>, exact for whole sums.
-
-    For sketches, that of their approximations plus the projected inner product of what these leave out: without bias
-    over the signs, as projection and sketches have signs of their own.
-    """
-    if isinstance(a.total, Dense) and isinstance(b.total, Dense):
-        return float((a.total.matrix * b.total.matrix).sum())
-    assert isinstance(a.total, Sketch) and isinstance(b.total, Sketch)
-    (left_a, right_a), (left_b, right_b) = a.total.factors, b.total.factors
-    approximate = ((left_a.T @ left_b) * (right_a @ right_b.T)).sum()
-    left, right = (side.double() for side in signs.project(shape))
-    seen = (((left.T @ left_a) @ (right_a @ right)) * ((left.T @ left_b) @ (right_b @ right))).sum()
-    return float(approximate + (a.groups.sum(0) * b.groups.sum(0)).sum() - seen)
 
 
 def jackknife(a: Half, b: Half) -> tuple[float | None, float]:
@@ -130,5 +113,5 @@ def _baselines(a: Half, b: Half, score: float, weight: Float[Tensor, "output inp
         "gradient_norm": means["norm"],
         "weight_gradient": float((weight * mean).abs().sum()),
         "nfn": means["feature"],
-        "naive": (a.total.square() + b.total.square() + 2 * score) / 4,
+        "naive": (inner(a.total, a.total) + inner(b.total, b.total) + 2 * score) / 4,
     }

@@ -197,7 +197,7 @@ def _module(run: "Sensitivity", name: str, layer: nn.Linear, sums: list[list[dic
 
     def over(bins: slice) -> Estimate:
         halves = [Half.of(sums[half][bins], shares[half], signs[half]) for half in (0, 1)]
-        return estimate(halves[0], halves[1], signs[0], weight, rank_max)
+        return estimate(halves[0], halves[1], weight, rank_max)
 
     bins = tuple(Bin(**_measured(over(slice(bin, bin + 1)))) for bin in range(run.bins))
     method = "exact" if is_exact(shape, run.sketch) else "sketch"

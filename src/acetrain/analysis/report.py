@@ -88,7 +88,8 @@ class Report:
                 raise ValueError("its fields do not match")
             return cls(**content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise Refused(f"{key}: {path} is not a report of acetrain sensitivity ({error})") from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise Refused(f"{key}: {path} is not a report of acetrain sensitivity ({reason})") from error
 
     def ranked(self) -> list[Module]:
         """The modules, the highest score first."""

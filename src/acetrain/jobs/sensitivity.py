@@ -69,7 +69,7 @@ class Sensitivity:
     rank_max: int
     """Singular values estimated for each module, at least 1; at most half of `sketch`, where that is not 0."""
     sketch: int
-    """Width of the sketches of gradients, at least 2: wider ones take more memory and are more exact. 0 adds up whole
+    """Width of the sketches of gradients, at least 8: wider ones take more memory and are more exact. 0 adds up whole
     gradients, as is done anyway where these are no larger than their sketches."""
 
     choices: ClassVar[dict[str, str]] = {}
@@ -82,7 +82,7 @@ class Sensitivity:
         require(self.songs is None or self.songs >= 1, "songs", "at least 1, or null", self.songs)
         require(1 <= self.bins <= 64, "bins", "from 1 to 64", self.bins)
         require(self.draws is None or self.draws >= 1, "draws", "at least 1, or null", self.draws)
-        require(self.sketch == 0 or self.sketch >= 2, "sketch", "at least 2, or 0", self.sketch)
+        require(self.sketch == 0 or self.sketch >= 8, "sketch", "at least 8, or 0", self.sketch)
         most = f"from 1 to half of sketch ({self.sketch})" if self.sketch else "at least 1"
         require(1 <= self.rank_max <= (self.sketch // 2 or self.rank_max), "rank_max", most, self.rank_max)
         fp16 = Format.fp16 in (self.precision.base, self.precision.compute)
