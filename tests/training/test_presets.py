@@ -15,6 +15,7 @@ from acetrain.command.describe import anything
 from acetrain.composition.job import Composer
 from acetrain.composition.overrides import read
 from acetrain.composition.sources import PACKAGED, Sources
+from acetrain.config import resolved
 from acetrain.errors import Refused
 from acetrain.training.memory import Batch, Training
 
@@ -116,6 +117,29 @@ def test_a_users_preset_needs_no_more_than_keys_and_values(tmp_path: Path) -> No
     file.write_text("defaults:\n  - override /adapter: dora\nadapter:\n  rank: 3\n")
     job = Composer("train", Sources((tmp_path, PACKAGED))).compose([read("cache=x"), read("preset=mine")]).build()
     assert job.adapter.rank == 3 and type(job.adapter).__name__ == "DoRA"
+
+
+@pytest.mark.parametrize("base", ["recommended", "/preset/recommended"])
+def test_a_users_preset_may_start_from_another(tmp_path: Path, base: str) -> None:
+    fabricate.files(tmp_path, {"conf/preset/mine.yaml": f"defaults: [{base}, _self_]\nadapter: {{rank: 3}}\n"})
+    job = Composer("train", Sources((tmp_path, PACKAGED))).compose([read("cache=x"), read("preset=mine")]).build()
+    assert job.adapter.rank == 3 and job.adapter.alpha == 128 and job.choices["schedule"] == "cosine"
+
+
+@pytest.mark.parametrize("group", ["preset", "experiment", "sweep"])
+def test_null_chooses_no_recipe(group: str) -> None:
+    assert resolved(composed(f"{group}=null")) == resolved(composed())
+
+
+def test_a_preset_may_stand_in_the_users_own_job(tmp_path: Path) -> None:
+    own = (PACKAGED / "conf" / "train.yaml").read_text().replace("- preset: null", "- preset: vram_8gb")
+    fabricate.files(tmp_path, {"conf/train.yaml": own})
+    composer = Composer("train", Sources((tmp_path, PACKAGED)))
+    found = [
+        composer.compose([read("cache=x"), *map(read, more)]).build().precision.quantised.name
+        for more in ([], ["preset=null"], ["preset=quick_test"], ["precision=int8"])
+    ]
+    assert found == ["nf4", "none", "none", "int8"]
 
 
 def test_explain_says_what_a_preset_is_for() -> None:

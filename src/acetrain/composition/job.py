@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ class Composer:
 
         Raises Refused for unknown keys and options, values of the wrong type, and files that are not as they must be.
         """
-        choices = {override.key: override for override in overrides if self.is_group(override.key)}
+        choices: dict[str, Override] = {group: Typed(group, name) for group, name in self._recipes.items() if name}
+        choices |= {override.key: override for override in overrides if self.is_group(override.key)}
         files: dict[str, Path] = {}
         config, chosen = self._base(tuple(choices.values()), files)
         given = [override for override in overrides if override.key not in choices]
@@ -108,7 +109,7 @@ class Composer:
 
     def _base(self, choices: tuple[Override, ...], files: dict[str, Path]) -> tuple[DictConfig, dict[str, str]]:
         choose = partial(self._choice, files=files)
-        overrides = tuple(choose(choice) for choice in choices)
+        overrides = tuple(filter(None, map(choose, choices)))
         if overrides not in self._layered:
             self._layered[overrides] = layered(self.sources, self.job, overrides, files)
         config, chosen = self._layered[overrides]
@@ -116,16 +117,17 @@ class Composer:
         return copy.deepcopy(config), {group: chosen[group] for group in self.groups() if chosen.get(group)}
 
     def _choice(self, override: Override, files: dict[str, Path]) -> str:
-        """The choice as Hydra reads it, after a look at whether there is such an option."""
+        """The choice as Hydra reads it, empty for none, after a look at whether there is such an option."""
         group = override.key
         raw = override.raw if isinstance(override, Typed) else ""
         by_path = group in RECIPES and raw.endswith((".yaml", ".yml"))
         named: Any = raw if by_path else override.value(text=False)
         names: list[Any] = named if isinstance(named, list) and group == "experiment" else [named]
         if group in RECIPES:
-            self._check_takes(group)
+            if group not in self._recipes:
+                raise Refused(f"{group}: {self.job} has no {RECIPES[group]}/; its keys can be given one by one")
             if named in (None, ""):
-                return f"{group}=null"
+                return f"~{group}" if self._recipes[group] else ""  # Hydra takes no null for a group
             if not all(isinstance(name, str) for name in names):
                 raise Refused(f"{group}: must be a name, got {named!r}; {nearest('', self.sources.recipes(group))}")
             found = [recipes.store(self.sources, group, name) for name in names]
@@ -139,12 +141,13 @@ class Composer:
         files[f"{group}/{named}"] = options[named]
         return f"{group}={quoted(named)}"
 
-    def _check_takes(self, group: str) -> None:
-        """Refuse an experiment or a sweep for a job whose defaults list has no place for it."""
+    @cached_property
+    def _recipes(self) -> dict[str, str | None]:
+        """The experiment, preset and sweep that the job's file starts from, where it has a place for them."""
         file = self.sources.file(self.job)
         defaults = complaints.loaded(file).get("defaults", []) if file else []
-        if not any(isinstance(entry, Mapping) and group in entry for entry in defaults):
-            raise Refused(f"{group}: {self.job} has no {RECIPES[group]}/; its keys can be given one by one")
+        entries = [entry for entry in defaults if isinstance(entry, Mapping)]
+        return {group: entry[group] for entry in entries for group in RECIPES if group in entry}
 
     def _check_schemas(self, config: DictConfig, chosen: Mapping[str, Any]) -> None:
         """Refuse a job's or an option's file that names no schema and sets no key, so that nothing else tells."""

@@ -26,16 +26,17 @@ def store(sources: Sources, group: str, name: str) -> dict[str, Path]:
     node = _loaded(group, file)
     known = name in sources.recipes(group)
     folder, _, stem = f"{group}/{name if known else re.sub(r'[^A-Za-z0-9]', '_', name)}".rpartition("/")
-    if RECIPES[group].startswith("conf/"):
-        stem = f"{stem}{STORED}"
-    ConfigStore.instance().store(group=folder, name=stem, node=node, package="_global_")
-    files = {f"{folder}/{stem}": file}
-    for entry in node.get("defaults", []):
+    ending = STORED if RECIPES[group].startswith("conf/") else ""
+    files = {f"{folder}/{stem}{ending}": file}
+    for place, entry in enumerate(node.get("defaults", [])):
         if isinstance(entry, str) and entry != "_self_":
             base = entry.removeprefix(f"/{group}/")
             if base == name:
                 raise Refused(f"{complaints.shown(file)}: defaults: must not name the file itself")
             files |= store(sources, group, base)
+            if entry != base:
+                node["defaults"][place] = f"{entry}{ending}"
+    ConfigStore.instance().store(group=folder, name=f"{stem}{ending}", node=node, package="_global_")
     return files
 
 
