@@ -1,6 +1,7 @@
 """Scanning: which files are songs, what stands beside them, and every fault by file."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,21 @@ def test_a_source_without_songs_is_refused(tmp_path: Path) -> None:
         scan(tmp_path / "none")
     with pytest.raises(Refused, match=r"notes.txt is neither a folder nor a dataset.json"):
         scan(tmp_path / "notes.txt")
+
+
+def test_a_name_is_the_same_however_a_file_system_spells_its_accents(tmp_path: Path) -> None:
+    names = []
+    for form in ("NFC", "NFD"):
+        song(tmp_path / form, unicodedata.normalize(form, "Ré/é.wav"))
+        found = scan(tmp_path / form)
+        names.append([song.name for song in found.songs])
+        assert found.faults == [] and found.songs[0].audio.is_file()
+    assert names == [["Ré/é.wav"]] * 2
+
+
+def test_two_files_of_a_name_but_for_how_its_accents_are_spelt_are_told_apart(tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        song(tmp_path, unicodedata.normalize(form, "é.wav"))
+    assert [song.name for song in scan(tmp_path).songs] == ["é.wav"]
+    told = "'e\\u0301.wav' beside it has the same name, its accents spelt otherwise; rename one"
+    assert faults(tmp_path) == {"é.wav": told}

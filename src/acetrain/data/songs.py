@@ -26,7 +26,7 @@ class Song:
     """An audio file and its prompt."""
 
     name: str
-    """Path below the songs folder, with `/` and suffix; unique."""
+    """Path below the songs folder, with `/` and suffix, in Unicode's composed form; unique."""
     audio: Path
     prompt: Prompt
     """As the files say it; `Prompts.apply` words it for training."""
@@ -65,7 +65,11 @@ class Scan:
     """What the dataset.json says of all songs."""
 
     def add(self, name: str, audio: Path, sample: Sample, caption_hint: str = "", caption_needed: bool = True) -> None:
-        """Add a song made of what was read about it, or its faults."""
+        """Add a song made of what was read about it, or its faults.
+
+        Its name is composed: file systems spell accents in two ways, and a copied folder must hold the same songs.
+        """
+        name = unicodedata.normalize("NFC", name)
         faults = list(sample.faults)
         values = dict(sample.values)
         if caption_needed and not sample.caption_at_fault and not values.get("caption"):
@@ -104,9 +108,23 @@ def scan(source: Path, caption_needed: bool = True) -> Scan:
         raise Refused(f"songs: {source} {what}")
     if not found.songs and not found.faults:
         raise Refused(f"songs: {source} holds no audio\nread are {', '.join(sorted(AUDIO))}")
+    _tell_apart(found)
     found.songs.sort(key=lambda song: song.name)
     found.unfit.sort()
     return found
+
+
+def _tell_apart(found: Scan) -> None:
+    """Leave the first song of each name; others that have it are at fault."""
+    first: dict[str, Song] = {}
+    for song in found.songs:
+        if first.setdefault(song.name, song) is not song:
+            what = (
+                f"{first[song.name].audio.name!a} beside it has the same name, its accents spelt otherwise; rename one"
+            )
+            found.faults.append(Fault(song.name, what))
+            found.unfit.append((song.name, song.audio))
+    found.songs = list(first.values())
 
 
 def _scan_folder(folder: Path, caption_needed: bool) -> Scan:
