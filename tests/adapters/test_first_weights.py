@@ -149,6 +149,20 @@ def test_corda_is_pefts_own() -> None:
         assert torch.allclose(layer.lora_B[NAME].weight, expected.lora_B[NAME].weight, atol=1e-5)
 
 
+def lengths_in_fp16(loudness: float) -> list[float]:
+    """How long LoRA-GA makes the B of each module of a loss that is so many times the usual."""
+    training = made(lora(Init.lora_ga), torch.float16)
+    with torch.autocast("cpu", torch.float16, cache_enabled=False):
+        training.regime.begin(training, lambda batch: loudness * training.objective(batch))
+    return [layer.lora_B[NAME].weight.norm().item() for layer in adapter_layers(training.dit).values()]
+
+
+@pytest.mark.parametrize("loudness", [1e-4, 1e3])
+def test_gradients_of_lora_ga_neither_vanish_nor_overflow_in_fp16(loudness: float) -> None:
+    expected = [loudness * length for length in lengths_in_fp16(1.0)]
+    assert lengths_in_fp16(loudness) == pytest.approx(expected, rel=0.15)
+
+
 @pytest.mark.parametrize("name", ONE_NAME)
 def test_lora_ga_takes_the_singular_vectors_of_the_gradient(name: str) -> None:
     layer = adapter_layers(begun(lora(Init.lora_ga)).dit)[name]

@@ -149,14 +149,28 @@ def _corda(module: nn.Module, layers: dict[str, Any], losses: Pass) -> None:
 def _lora_ga(module: nn.Module, layers: dict[str, Any], losses: Pass) -> None:
     """A and B of the singular vectors of the loss's gradient (`preprocess_loraga`, PEFT's direction and scale)."""
     config = _config(layers, init_lora_weights="lora_ga", lora_ga_config=LoraGAConfig())
+    bases = [layer.get_base_layer() for layer in layers.values()]
+    scale = _scale(bases[0].weight)
 
     def descend() -> None:
         for loss in losses():
-            loss.backward()
+            (scale * loss).backward()
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Full backward hook is firing")  # a first layer's inputs need no gradient
         preprocess_loraga(module, config, descend)
-    for layer in layers.values():
+        while scale > 1 and not all(base._peft_loraga_grad.isfinite().all() for base in bases):
+            scale /= 2
+            preprocess_loraga(module, config, descend)
+    for base, layer in zip(bases, layers.values(), strict=True):
+        base._peft_loraga_grad = base._peft_loraga_grad.float() / scale
         with kept(layer):
             layer.lora_ga_init(NAME, config.lora_ga_config)
+
+
+def _scale(weight: Tensor) -> float:
+    """What losses are multiplied by so that gradients in fp16 do not vanish, at first what torch's `GradScaler` begins
+    with; 1 in other formats."""
+    device = weight.device.type
+    computed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    return 2.0**16 if torch.float16 in (weight.dtype, computed) else 1.0
