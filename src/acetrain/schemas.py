@@ -20,6 +20,7 @@ from acetrain.flow.loss import Huber, LogCosh, Mse
 from acetrain.flow.timesteps import Acestep, Beta, Cosmap, Discrete, LogitNormal, Mode, Uniform
 from acetrain.flow.weighting import CosmapWeighting, Debias, MinSnr, SigmaSqrt, Unweighted
 from acetrain.jobs.adopt import Adopt
+from acetrain.jobs.compare import Compare
 from acetrain.jobs.explain import Explain
 from acetrain.jobs.generate import Generate
 from acetrain.jobs.preprocess import Preprocess
@@ -59,6 +60,7 @@ JOBS: Mapping[str, type] = {
     "sensitivity": Sensitivity,
     "generate": Generate,
     "prune": Prune,
+    "compare": Compare,
     "explain": Explain,
 }
 """Job -> the dataclass that is its configuration; `conf/<job>.yaml` holds its defaults."""
@@ -72,6 +74,7 @@ PRODUCTS: Mapping[str, str] = {
     "sensitivity": "out_dir",
     "generate": "output",
     "prune": "out_dir",
+    "compare": "out_dir",
 }
 """Job -> the key that names what it writes; no two jobs of a multirun may write the same."""
 

@@ -92,7 +92,7 @@ def _shared(options: ranks.Candidates) -> list[dict[str, int]]:
 
 
 def _spectra(axes: Axes, found: Pruned) -> None:
-    whole = [np.array(one.values) / one.values[0].item() for one in found.truncations.values() if len(one.values)]
+    whole = [(one.values / one.values[0]).numpy() for one in found.truncations.values() if len(one.values)]
     longest = max(map(len, whole))
     padded = np.zeros((len(whole), longest))
     for row, values in zip(padded, whole, strict=True):

@@ -69,7 +69,7 @@ def save(found: Pruned, updates: Updates, folder: Path, balanced: bool, settings
 def document(found: Pruned, updates: Updates, settings: Mapping[str, Any]) -> dict[str, Any]:
     """All figures, singular values in full precision; changes of loss are means over songs and times."""
     size = updates.dtype.itemsize
-    before = sum(_rank_before(found, updates, name) * one.whole.cost for name, one in found.truncations.items())
+    parameters, length = updates.size
     next_rank, why = advice(found, updates)
     return {
         "format": FORMAT,
@@ -81,9 +81,9 @@ def document(found: Pruned, updates: Updates, settings: Mapping[str, Any]) -> di
             "left_out": {official(name): norm for name, norm in updates.left_out.items()},
         },
         "total": {
-            "parameters_before": before,
+            "parameters_before": parameters,
             "parameters": found.parameters,
-            "bytes_before": before * size,
+            "bytes_before": length,
             "bytes": found.parameters * size,
             "modules_before": len(found.ranks),
             "modules": sum(rank > 0 for rank in found.ranks.values()),

@@ -117,18 +117,17 @@ class Prune:
     def __post_init__(self) -> None:
         require(bool(self.adapter_path), "adapter_path", "an adapter's folder or safetensors", self.adapter_path)
         require(bool(self.out_dir), "out_dir", "a folder", self.out_dir)
-        given = [key for key in BUDGETS if getattr(self, key) is not None]
-        if len(given) != 1:
-            got = " and ".join(given) or "none"
-            raise Refused(f"rank: exactly one budget must be given of {', '.join(BUDGETS)}; got {got}")
-        self._check_amount(given[0], getattr(self, given[0]))
+        for key in self._given:
+            self._check_amount(key, getattr(self, key))
         require(0 <= self.validation < 1, "validation", "in [0, 1)", self.validation)
         for key in ("quantiles", "draws", "max_frames"):
             require(getattr(self, key) >= 1, key, "at least 1", getattr(self, key))
         require(self.points == 0 or self.points >= 2, "points", "at least 2, or 0 for none", self.points)
-        needs = "max_loss_increase" if given[0] == "max_loss_increase" else f"method={self.method.name}"
-        told = bool(self.cache) or (self.method is Method.weights and given[0] != "max_loss_increase")
-        require(told, "cache", f"the folder of encoded songs for {needs}", self.cache)
+
+    @property
+    def _given(self) -> list[str]:
+        """The budgets that are given."""
+        return [key for key in BUDGETS if getattr(self, key) is not None]
 
     def _check_amount(self, key: str, amount: float) -> None:
         if key in ("rank", "parameters", "bytes"):
@@ -145,6 +144,7 @@ class Prune:
 
     def check(self) -> None:
         """Whether adapter, songs, model and folder go together; reads no tensor and creates nothing."""
+        self._check_budget()
         files = saved.locate(Path(self.adapter_path))
         apart = Path(self.out_dir).resolve() != files.weights.parent.resolve()
         require(apart, "out_dir", "another folder than the adapter's", self.out_dir)
@@ -158,6 +158,16 @@ class Prune:
                     f"max_loss_increase: must have held-out songs, {self.cache} gives none of {len(self.songs.songs)}"
                 )
         self.folder.check(may_resume=True)
+
+    def _check_budget(self) -> None:
+        """Refuse none and several, and one that only songs can tell where there are none."""
+        if len(self._given) != 1:
+            got = " and ".join(self._given) or "none"
+            raise Refused(f"rank: exactly one budget must be given of {', '.join(BUDGETS)}; got {got}")
+        measured = self.max_loss_increase is not None
+        needs = "max_loss_increase" if measured else f"method={self.method.name}"
+        told = bool(self.cache) or (self.method is Method.weights and not measured)
+        require(told, "cache", f"the folder of encoded songs for {needs}", self.cache)
 
     def _check_base(self, files: AdapterFiles) -> None:
         """Refuse an adapter that says it is for another variant than the model's."""
@@ -188,7 +198,7 @@ class Prune:
         """The one budget that is given."""
         from acetrain.analysis.pruning import Budget
 
-        key = next(key for key in BUDGETS if getattr(self, key) is not None)
+        [key] = self._given
         return Budget(key, getattr(self, key), self.allocate.name == "global")
 
     @cached_property
