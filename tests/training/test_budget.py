@@ -149,6 +149,15 @@ def test_what_was_found_is_remembered_for_the_same_circumstances(tmp_path, monke
     assert len(tried) > tries and len(json.loads(remembered.file.read_text())) == 3
 
 
+def test_a_folder_of_budgets_that_cannot_be_used_is_told_and_ends_no_run(tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    remembered = Remembered(str(tmp_path / "file" / "folder"))
+    remembered.keep({"card": "a"}, 500)
+    assert f"data.budgets: {remembered.file} cannot be written (" in capsys.readouterr().out
+    assert remembered.find({"card": "a"}) == 0
+    assert f"data.budgets: {remembered.file} cannot be read (" in capsys.readouterr().out
+
+
 def test_a_file_of_budgets_that_cannot_be_read_is_told_and_replaced(tmp_path: Path, capsys) -> None:
     remembered = Remembered(str(tmp_path))
     remembered.file.write_text("{")

@@ -36,19 +36,30 @@ class Remembered:
         return int(self._entries().get(_digest(key), {}).get("max_frames", 0))
 
     def keep(self, key: Mapping[str, Any], frames: int) -> None:
-        """Add `frames` under `key`; what other processes add at the same time stays."""
+        """Add `frames` under `key`; what other processes add at the same time stays.
+
+        Where the folder cannot be written to, that is said, and the run goes on.
+        """
         if not self.folder:
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(self.file.with_suffix(".lock")):
-            entries = self._entries() | {_digest(key): {"max_frames": frames, **key}}
-            atomic.write_text(self.file, json.dumps(entries, indent=1, sort_keys=True) + "\n")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self.file.with_suffix(".lock")):
+                entries = self._entries() | {_digest(key): {"max_frames": frames, **key}}
+                atomic.write_text(self.file, json.dumps(entries, indent=1, sort_keys=True) + "\n")
+        except OSError as error:
+            print(f"data.budgets: {self.file} cannot be written ({error}); the next run finds it anew", flush=True)
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        if not self.folder or not self.file.exists():
+        if not self.folder:
             return {}
         try:
             entries = json.loads(self.file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            print(f"data.budgets: {self.file} cannot be read ({error}); what it holds is found anew", flush=True)
+            return {}
         except ValueError as error:
             print(f"{self.file}: is not JSON ({error}); what it held is found anew", flush=True)
             return {}
