@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from acetrain.acestep.names import linear_layers
 from acetrain.analysis.accumulate import Accumulator, Sides
 from acetrain.analysis.probe import Probe, feature_norm
+from acetrain.analysis.sizes import PROJECTED
 from acetrain.analysis.sketch import Signs
 from acetrain.data.batch import collate
 from acetrain.errors import Failed
@@ -71,9 +72,8 @@ def test_hooks_give_the_gradients_of_the_weights(objective: Objective, every: in
         measured = accumulator.sums["scalars"][:2].tolist()
         assert measured[0] == pytest.approx(0.25 * squares[0] + 0.75 * squares[1], rel=1e-4)
         assert measured[1] == pytest.approx(0.25 * squares[0] ** 0.5 + 0.75 * squares[1] ** 0.5, rel=1e-4)
-        left, right = Signs(0, 0, 0).project((expected.shape[0], expected.shape[1]))
         for group, (weight, one) in enumerate(zip((0.25, 0.75), each, strict=True)):
-            part = weight * left.T @ one[name] @ right
+            part = weight * one[name]
             torch.testing.assert_close(
                 accumulator.sums["groups"][group], part, atol=float(1e-4 * part.abs().max()), rtol=0
             )
@@ -90,7 +90,7 @@ def test_sketches_are_those_of_the_gradients(objective: Objective) -> None:
         torch.testing.assert_close(sums["right"], right, atol=float(1e-4 * right.abs().max()), rtol=0)
         torch.testing.assert_close(sums["left"], left, atol=float(1e-4 * left.abs().max()), rtol=0)
         sides = signs.project((outputs, inputs))
-        part = 0.75 * sides[0].T @ each[1][name] @ sides[1]
+        part = 0.75 * sides[0].T @ each[1][name] @ sides[1] / PROJECTED
         torch.testing.assert_close(sums["groups"][1], part, atol=float(1e-4 * part.abs().max()), rtol=0)
         squares = [float(one[name].square().sum()) for one in each]
         assert float(sums["scalars"][0]) == pytest.approx(0.25 * squares[0] + 0.75 * squares[1], rel=0.6)
@@ -143,3 +143,19 @@ def test_a_layer_without_part_in_the_loss_is_named() -> None:
         probe.accumulators = {name: Accumulator((4, 4), sides, 1) for name in layers}
         with pytest.raises(Failed, match="more than once"):
             probe.visit(part(part(torch.ones(2, 4))).sum(), 1.0, 0)
+
+
+def test_parts_too_large_to_keep_are_projected_without_bias() -> None:
+    draw = torch.Generator().manual_seed(0)
+    g, h = (torch.randn(400, 350, generator=draw) + 1 for _ in range(2))
+    true, found = float((g * h).sum()), []
+    for seed in range(40):
+        parts = []
+        for gradient in (g, h):
+            accumulator = Accumulator((400, 350), Sides(Signs(0, seed, 0), CPU, torch.float32), 1)
+            accumulator.add(gradient.T.contiguous(), torch.eye(350), torch.ones(()), 1.0, 0)
+            assert accumulator.sums["groups"].shape == (1, PROJECTED, PROJECTED)
+            parts.append(accumulator.sums["groups"][0])
+        found.append(float((parts[0] * parts[1]).sum()))
+    mean, error = float(torch.tensor(found).mean()), float(torch.tensor(found).std()) / 40**0.5
+    assert abs(mean - true) < 4 * error < 0.2 * true

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acetrain.analysis.sizes import is_exact, projected, shapes
+from acetrain.analysis.sizes import PROJECTED, is_exact, shapes
 from acetrain.analysis.sketch import Signs
 
 Outputs = Float[Tensor, "row output"]
@@ -16,13 +16,12 @@ class Sides:
 
     def __init__(self, signs: Signs, device: torch.device, dtype: torch.dtype) -> None:
         self.signs, self.device, self.dtype = signs, device, dtype
-        self.held: dict[tuple[str, int, bool], Tensor] = {}
+        self.held: dict[tuple[str, int], Tensor] = {}
 
     def of(self, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """What outputs [m, l' + p] and inputs [n, l + p] are multiplied with: the sketch's signs, if it is one, and the
         projection's."""
-        exact = is_exact(shape, self.signs.sketch)
-        if exact:
+        if is_exact(shape, self.signs.sketch):
             left, right = self.signs.project(shape)
             return left.to(self.device), right.to(self.device)
         return self._wide("left", shape), self._wide("right", shape)
@@ -30,7 +29,7 @@ class Sides:
     def _wide(self, side: str, shape: tuple[int, int]) -> Tensor:
         index = 0 if side == "left" else 1
         width = shape[index]
-        key = side, width, projected(shape) == shape
+        key = side, width
         if key not in self.held:
             own = self.signs.left(width) if side == "left" else self.signs.right(width)
             both = torch.cat([own, self.signs.project(shape)[index]], dim=1)
@@ -63,8 +62,8 @@ class Accumulator:
         gradient = product(dy, x)
         self.sums["matrix"].add_(gradient, alpha=weight)
         part = gradient
-        if part.shape != self.sums["groups"].shape[1:]:
-            part = self.left.T @ gradient @ self.right
+        if self.sums["groups"].shape[1:] != gradient.shape:
+            part = self.left.T @ gradient @ self.right / PROJECTED
         self.sums["groups"][group].add_(part, alpha=weight)
         return gradient.square().sum()
 
@@ -75,7 +74,8 @@ class Accumulator:
         self.sums["right"].add_(right, alpha=weight)
         left = product(outputs[:, :l2], x)
         self.sums["left"].add_(left, alpha=weight)
-        self.sums["groups"][group].add_(product(outputs[:, l2:], inputs[:, self.sketch :]), alpha=weight)
+        part = product(outputs[:, l2:], inputs[:, self.sketch :])
+        self.sums["groups"][group].add_(part, alpha=weight / PROJECTED)
         return (right.square().sum() + left.square().sum()) / (self.sketch + l2)
 
 

@@ -75,25 +75,24 @@ def jackknife(a: Half, b: Half) -> tuple[float | None, float]:
     """Standard error of <G_a, G_b> and its degrees of freedom, by leaving out one group of either half after another.
 
     For groups of unequal shares the pseudo-values of Busing, Meijer, van der Leeden 1999; over two halves the variances
-    add up (Arvesen 1969), on average to no less than the true one (Efron, Stein 1981). Degrees of freedom by
-    Satterthwaite. None and 0 where a half has a single group.
+    add up (Arvesen 1969). That counts twice what pairs of groups have in common beside either's own part (Efron, Stein
+    1981), so it is taken off once; at most half of the variance can be that. Degrees of freedom by Satterthwaite. None
+    and 0 where a half has a single group.
     """
     if min(len(a.shares), len(b.shares)) < 2:
         return None, 0.0
-    variances = [_variance(a, b.groups.sum(0)), _variance(b, a.groups.sum(0))]
+    pairs = (a.groups.flatten(1) / a.shares[:, None]) @ (b.groups.flatten(1) / b.shares[:, None]).T
+    of_a, of_b = (pairs @ b.shares)[:, None], (a.shares @ pairs)[None, :]
+    score = a.shares @ pairs @ b.shares
+    odds_a, odds_b = (1 / a.shares - 1)[:, None], (1 / b.shares - 1)[None, :]
+    variances = [float(((of - score) ** 2 / odds).mean()) for of, odds in ((of_a, odds_a), (of_b, odds_b))]
+    common = float(((pairs - of_a - of_b + score) ** 2 / (odds_a * odds_b)).mean())
     total = sum(variances)
     if not total > 0:
         return 0.0, math.inf
     counts = (len(a.shares), len(b.shares))
     freedom = total**2 / sum(one**2 / (count - 1) for one, count in zip(variances, counts, strict=True))
-    return math.sqrt(total), freedom
-
-
-def _variance(half: Half, other: Float[Tensor, "p q"]) -> float:
-    """Jackknife variance of <G, other> over the groups of G: a weighted mean of what each group has with `other`."""
-    with_other = (half.groups * other).sum((1, 2)) / half.shares
-    mean = (half.shares * with_other).sum()
-    return float(((with_other - mean) ** 2 / (1 / half.shares - 1)).mean())
+    return math.sqrt(max(total - common, total / 2)), freedom
 
 
 def spectrum(a: Sum, b: Sum, rank_max: int) -> list[float]:

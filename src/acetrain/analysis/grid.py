@@ -14,7 +14,7 @@ LEAST_SONGS = 4
 """Songs from which on the halves are songs; with fewer they are draws of noise of the same songs."""
 LEAST_VISITS = 8
 """Visits of a half in a bin that `draws=null` sees to."""
-MOST_GROUPS = 32
+MOST_GROUPS = 16
 """Parts of a half that the jackknife leaves out one by one; songs beyond that many share one."""
 
 

@@ -2,8 +2,11 @@
 
 import math
 
-PROJECTED = 64
-"""Width of the two-sided projection that inner products between parts of a half are taken in."""
+PROJECTED = 96
+"""Width of the two-sided projection that inner products of parts of a half with the other are taken in, for intervals.
+It widens them where the noise of gradients spreads over more than `PROJECTED`^2 directions."""
+WHOLE = 1 << 17
+"""Numbers up to which such a part is kept whole, where sums are."""
 SCALARS = ("square", "norm", "feature")
 """Weighted sums over visits: |g|^2 and |g| of a visit's gradient g, and its normalised feature norm."""
 
@@ -22,9 +25,9 @@ def is_exact(shape: Shape, sketch: int) -> bool:
     return not sketch or outputs * inputs <= sketch * outputs + left_width(sketch) * inputs
 
 
-def projected(shape: Shape) -> Shape:
-    """Shape of the projection of a gradient: itself where it has no more numbers than that."""
-    return shape if shape[0] * shape[1] <= PROJECTED**2 else (PROJECTED, PROJECTED)
+def projected(shape: Shape, sketch: int) -> Shape:
+    """Shape of the projection of a gradient: itself where it is small and its sum is kept whole."""
+    return shape if is_exact(shape, sketch) and math.prod(shape) <= WHOLE else (PROJECTED, PROJECTED)
 
 
 def shapes(shape: Shape, sketch: int, groups: int) -> dict[str, tuple[int, ...]]:
@@ -34,7 +37,7 @@ def shapes(shape: Shape, sketch: int, groups: int) -> dict[str, tuple[int, ...]]
     exact = {"matrix": (outputs, inputs)}
     sketched = {"right": (outputs, sketch), "left": (left_width(sketch), inputs)}
     parts = exact if is_exact(shape, sketch) else sketched
-    return {**parts, "groups": (groups, *projected(shape)), "scalars": (len(SCALARS),)}
+    return {**parts, "groups": (groups, *projected(shape, sketch)), "scalars": (len(SCALARS),)}
 
 
 def numbers(shape: Shape, sketch: int, groups: int) -> int:

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acetrain.analysis.sizes import PROJECTED, left_width, projected
+from acetrain.analysis.sizes import PROJECTED, left_width
 from acetrain.keyed import generator
 
 ROUNDING = 1e-6
@@ -60,13 +60,9 @@ class Signs:
         return signs(outputs, left_width(self.sketch), "left", self.seed, self.half)
 
     def project(self, shape: tuple[int, int]) -> tuple[Float[Tensor, "output p"], Float[Tensor, "input p"]]:
-        """The two sides of the projection, the same for both halves: E <P g, P h> = <g, h>. Identities where the
-        gradient itself is kept."""
-        if projected(shape) == shape:
-            return torch.eye(shape[0]), torch.eye(shape[1])
-        scale = PROJECTED**-0.5
-        sides = ((width, side) for width, side in zip(shape, ("outputs", "inputs"), strict=True))
-        left, right = (scale * signs(width, PROJECTED, f"project {side}", self.seed) for width, side in sides)
+        """Two sides S, T of a projection P g = S' g T / p, the same for both halves: E <P g, P h> = <g, h>."""
+        sides = zip(shape, ("outputs", "inputs"), strict=True)
+        left, right = (signs(width, PROJECTED, f"project {side}", self.seed) for width, side in sides)
         return left, right
 
 
