@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,16 @@ def test_pefts_own_conversion_gives_the_same_update(kind: str, ours: str, theirs
         assert np.allclose(found[name], expected.numpy(), atol=1e-4), name
         rows = load_file(tmp_path / "after" / "adapter" / peft.WEIGHTS)[f"{peft.PREFIX}{official(name)}.lora_A.weight"]
         assert len(rows) == len(state[key])
+
+
+HEAVY = ("diffusers", "lightning", "peft", "transformers", "lycoris", "scipy")
+
+
+def test_by_weights_nothing_heavy_but_torch_is_imported(adapter: Path, tmp_path: Path) -> None:
+    arguments = ["prune", f"adapter_path={adapter}", f"out_dir={tmp_path}", "rank=2"]
+    code = f"import sys; from acetrain.cli import main; assert main({arguments!r}) == 0; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(HEAVY).isdisjoint(done.stdout.split())
 
 
 @pytest.mark.parametrize("budget", ["parameters=3000", "bytes=12000", "energy=0.8"])

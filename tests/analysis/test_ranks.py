@@ -7,7 +7,8 @@ import pytest
 
 from acetrain.analysis import ranks
 from acetrain.analysis.allocate import Candidate
-from acetrain.analysis.pruning import Budget, chosen, fewest
+from acetrain.analysis.pruning import Budget, chosen
+from acetrain.analysis.trials import fewest
 from acetrain.errors import Refused
 
 VALUES = [8.0, 4.0, 2.0, 1.0, 1.0]

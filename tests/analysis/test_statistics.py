@@ -11,7 +11,8 @@ from acetrain.acestep.dit import MaskedDiT
 from acetrain.acestep.load import load_base
 from acetrain.acestep.names import linear_layers
 from acetrain.analysis.beside import Beside
-from acetrain.analysis.statistics import Moments, Observer, derivatives, predicted
+from acetrain.analysis.moments import Moments, predicted
+from acetrain.analysis.statistics import Observer, derivatives
 from acetrain.analysis.truncate import Decomposed, Seen, decompose, truncations
 from acetrain.data.batch import Batch, collate
 from acetrain.data.cache import Cache

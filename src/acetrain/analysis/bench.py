@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from acetrain.analysis.beside import Beside
-from acetrain.analysis.statistics import Moments, Observer
+from acetrain.analysis.moments import Moments
+from acetrain.analysis.statistics import Observer
 from acetrain.analysis.truncate import Decomposed
 from acetrain.data.cache import Cache, CachedSong
 from acetrain.training.judging import Jury

@@ -10,7 +10,6 @@ from typing import Any
 from acetrain import __version__
 from acetrain.acestep.names import official
 from acetrain.adapters.files import low_rank
-from acetrain.adapters.files.fit import digest
 from acetrain.adapters.kinds import needs_base
 from acetrain.adapters.updates import Updates
 from acetrain.analysis import ranks
@@ -36,10 +35,12 @@ METRICS = {
 }
 
 
-def write(found: Pruned, updates: Updates, folder: Path, balanced: bool, settings: Mapping[str, Any]) -> None:
+def write(
+    found: Pruned, updates: Updates, folder: Path, balanced: bool, settings: Mapping[str, Any], sha256: str
+) -> None:
     """Write the adapter, the plot and last `prune.json`, and print a summary."""
-    save(found, updates, folder / "adapter", balanced, settings)
-    report = document(found, updates, settings)
+    save(found, updates, folder / "adapter", balanced, {"pruned": json.dumps(settings), "source_sha256": sha256})
+    report = document(found, updates, settings, sha256)
     from acetrain.analysis.pruning_plot import draw
 
     draw(found, folder / PLOT)
@@ -47,8 +48,8 @@ def write(found: Pruned, updates: Updates, folder: Path, balanced: bool, setting
     print("\n".join(summary(report, folder)))
 
 
-def save(found: Pruned, updates: Updates, folder: Path, balanced: bool, settings: Mapping[str, Any]) -> None:
-    """Write the truncated updates as a LoRA of the source's strength, with where they come from in its header."""
+def save(found: Pruned, updates: Updates, folder: Path, balanced: bool, origin: Mapping[str, str]) -> None:
+    """Write the truncated updates as a LoRA of the source's strength, with `origin` and what is known in its header."""
     strengths = {name: updates.strengths.get(name, 1.0) for name, rank in found.ranks.items() if rank}
     factors = for_each(
         "truncating",
@@ -56,17 +57,16 @@ def save(found: Pruned, updates: Updates, folder: Path, balanced: bool, settings
         lambda name: found.truncations[name].at(found.ranks[name]).factors(balanced, strengths[name]),
     )
     metadata = {
+        **origin,
         "base": updates.base,
-        "pruned": json.dumps(settings, sort_keys=True),
         "source": json.dumps(updates.metadata, sort_keys=True),
-        "source_sha256": digest(updates.files.weights),
         "acetrain": __version__,
         "commit": commit(),
     }
     low_rank.save(factors, strengths, updates.rslora, updates.dtype, folder, updates.base, metadata)
 
 
-def document(found: Pruned, updates: Updates, settings: Mapping[str, Any]) -> dict[str, Any]:
+def document(found: Pruned, updates: Updates, settings: Mapping[str, Any], sha256: str) -> dict[str, Any]:
     """All figures, singular values in full precision; changes of loss are means over songs and times."""
     size = updates.dtype.itemsize
     parameters, length = updates.size
@@ -77,7 +77,7 @@ def document(found: Pruned, updates: Updates, settings: Mapping[str, Any]) -> di
         "adapter": {
             "kind": updates.kind,
             "base": updates.base,
-            "sha256": digest(updates.files.weights),
+            "sha256": sha256,
             "left_out": {official(name): norm for name, norm in updates.left_out.items()},
         },
         "total": {

@@ -94,7 +94,7 @@ class Truncation:
     values: Float[Tensor, " rank"]
     """Singular values in the metric, falling; the squares of those left out sum to the metric's error."""
     left: Float[Tensor, "rank rank"]
-    """G^(-1/2) P."""
+    """G^(-1/2) P; by the weights it and `right` are one identity."""
     right: Float[Tensor, "rank rank"]
     """P' G^(1/2)."""
 
@@ -104,8 +104,10 @@ class Truncation:
 
     def at(self, rank: int) -> Decomposed:
         """The best update of `rank`, in singular vectors of its own."""
-        u, s, v = torch.linalg.svd(self.core(rank))
         kept = slice(0, min(rank, self.whole.rank))
+        if self.left is self.right:
+            return Decomposed(self.whole.u[:, kept], self.whole.s[kept], self.whole.v[:, kept], self.whole.kernel)
+        u, s, v = torch.linalg.svd(self.core(rank))
         return Decomposed(self.whole.u @ u[:, kept], s[kept], self.whole.v @ v[kept].T, self.whole.kernel)
 
     @cached_property

@@ -226,12 +226,14 @@ class Prune:
         updates = read_updates(Path(self.adapter_path), self.model if self.reads_base else None)
         wholes, size = pruning.decompositions(updates), updates.dtype.itemsize
         if self.cache:
+            from acetrain.analysis.trials import prune_on
+
             bench = self._bench()
-            found = pruning.prune_on(bench, wholes, self.method.name, self.budget, size, self.points, self.each_module)
+            found = prune_on(bench, wholes, self.method.name, self.budget, size, self.points, self.each_module)
         else:
             found = pruning.prune(wholes, self.method.name, self.budget, size)
         self.folder.claim(repeatable(self))
-        write(found, updates, self.folder.path, self.balanced, resolved(self))
+        write(found, updates, self.folder.path, self.balanced, resolved(self), self.folder.identity["adapter"])
 
     def _bench(self) -> "Bench":
         from acetrain.acestep.conditions import template_digest
