@@ -128,3 +128,11 @@ def test_kinds_stand_in_the_order_of_what_they_bring() -> None:
         "| lora | rank 14 | 0.001 | 100 | 100% | 0.8500 (0.8000-0.9000) | 15.0% | 0.15 (0.10-0.20)"
     )
     assert rows[1].startswith("| ia3 |  | 0.01 | 3 | 3% | 1.3500 (0.9000-1.8000) | 10.0% |")
+
+
+@pytest.mark.slow
+def test_prune_times_whole_processes_and_dense_svds(tmp_path: Path) -> None:
+    found = run("prune", tmp_path, "--layers", "1", "--rank", "4", "--to", "2", "--tries", "1")["figures"]
+    assert found["modules"] == 11 == sum(one["modules"] for one in found["dense"])
+    assert len(found["dense"]) == 4 and all(one["seconds"] > 0 for one in found["dense"])
+    assert 0 < found["tries"][0]["cpu_seconds"] and found["tries"][0]["seconds"] > 0.5
