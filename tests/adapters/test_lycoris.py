@@ -196,7 +196,7 @@ def broken(file: Path, change: str) -> None:
     ("change", "message"),
     [
         ("stranger", "1 modules are not in the DiT, the first lycoris_layers_9_mlp"),
-        ("part", "does not fit this model at layers.0.mlp.down_proj"),
+        ("part", "layers.0.mlp.down_proj must have lokr_w1 and lokr_w2_a and lokr_w2_b, has lokr_w2_a, lokr_w2_b"),
         ("shape", "does not fit this model at layers.0.mlp.down_proj"),
     ],
 )

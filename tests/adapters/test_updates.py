@@ -188,7 +188,7 @@ def broken(name: str, folder: Path) -> Path:
         ("nan", r"layers.0.self_attn.q_proj.lora_A.weight holds NaN or infinity"),
         ("half", r"layers.0.self_attn.q_proj must have lora_A.weight and lora_B.weight, has lora_B.weight"),
         ("rank", r"layers.0.self_attn.q_proj has rank 2 in A and 4 in B, its configuration says 4"),
-        ("foreign", r"'unet.down.lora_A.weight' is no LORA tensor of a PEFT file"),
+        ("foreign", r"1 modules are not in the DiT, the first unet.down"),
     ],
 )
 def test_a_faulty_adapter_is_refused_by_the_name_of_its_tensor(name: str, message: str, tmp_path: Path) -> None:

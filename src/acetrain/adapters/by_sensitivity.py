@@ -97,9 +97,7 @@ class BySensitivity(Targets):
         found = {diffusers(name): rank for name, rank in content[RANKS].items()}
         for name, rank in found.items():
             if name not in layers or not isinstance(rank, int) or rank < 0:
-                raise Refused(
-                    f"targets.report: {self.report} gives {official(name)} rank {rank!r}; there is no such"
-                )
+                raise Refused(f"targets.report: {self.report} gives {official(name)} rank {rank!r}; there is no such")
         return found
 
     @cached_property

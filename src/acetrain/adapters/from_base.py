@@ -23,7 +23,7 @@ def read_from_base(files: AdapterFiles, model: Model) -> Updates:
 
     Raises Refused where a tensor is not finite or does not fit the base.
     """
-    read_finite(files.weights)
+    read_finite(files)
     dit = load_base(model, torch.float32).dit
     before = {name: parameter.data for name, parameter in dit.named_parameters()}
     saved.load(dit, [(files.weights, 1.0)])

@@ -2,7 +2,7 @@
 
 UNSCALED = ("OFT", "BOFT")
 """Types that have no strength: half a rotation is not half the adapter."""
-ADDITIVE = ("LORA", "LOHA", "LOKR", "LyCORIS")
+ADDITIVE = ("LORA", "LOHA", "LOKR", "LyCORIS", "delta")
 """Types of which several may be attached at once, their updates adding up."""
 BASED = ("OFT", "BOFT", "VERA", "IA3", "decomposed LyCORIS", "full")
 """Types whose update follows from the base's weights too, or from their sizes."""

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from acetrain.acestep.names import diffusers, official
 from acetrain.adapters import formulas
-from acetrain.adapters.files import lycoris, peft, saved
+from acetrain.adapters.files import delta, lycoris, peft, saved
 from acetrain.adapters.files.found import AdapterFiles
 from acetrain.adapters.kinds import needs_base
-from acetrain.adapters.low_rank import LowRank
+from acetrain.adapters.low_rank import LowRank, dense_update
 from acetrain.errors import Refused
 
 if TYPE_CHECKING:
@@ -86,24 +86,20 @@ def read_updates(path: Path, model: "Model | None" = None) -> Updates:
         from acetrain.adapters.from_base import read_from_base
 
         return read_from_base(files, model)
-    tensors = read_finite(files.weights)
+    tensors = read_finite(files)
+    if files.kind == delta.KIND:
+        return _of_delta(files, tensors)
     return _of_lycoris(files, tensors) if files.kind == "LyCORIS" else _of_peft(files, tensors)
 
 
-def read_finite(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file in their own format. Raises Refused for one with NaN or infinity in it."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"adapter_path: {file} cannot be read as safetensors ({error})") from error
+def read_finite(files: AdapterFiles) -> dict[str, Tensor]:
+    """The adapter's tensors in their own format. Raises Refused for one with NaN or infinity in it."""
+    tensors = files.read()
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise Refused(f"adapter_path: {file}: {name} holds NaN or infinity")
+            raise Refused(f"adapter_path: {files.weights}: {name} holds NaN or infinity")
     if not tensors:
-        raise Refused(f"adapter_path: {file} holds no tensor")
+        raise Refused(f"adapter_path: {files.weights} holds no tensor")
     return tensors
 
 
@@ -139,16 +135,9 @@ def _peft_size(config: Mapping[str, Any], kind: str, name: str) -> tuple[int, fl
     if kind == "ADALORA":
         rank = int(config["init_r"])
         return rank, (config.get("lora_alpha") or rank) / (rank + formulas.ADALORA_EPS)
-    rank = int(_pattern(config, "rank_pattern", name, config["r"]))
-    alpha = float(_pattern(config, "alpha_pattern", name, config["lora_alpha" if kind == "LORA" else "alpha"]))
+    rank = int(peft.resolved(config, "rank_pattern", "r", name))
+    alpha = float(peft.resolved(config, "alpha_pattern", "lora_alpha" if kind == "LORA" else "alpha", name))
     return rank, alpha / (math.sqrt(rank) if kind == "LORA" and config.get("use_rslora") else rank)
-
-
-def _pattern(config: Mapping[str, Any], key: str, name: str, otherwise: Any) -> Any:
-    for pattern, value in (config.get(key) or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", name):
-            return value
-    return otherwise
 
 
 def _check_lora(files: AdapterFiles, parts: Mapping[str, Mapping[str, Tensor]], ranks: Mapping[str, int]) -> None:
@@ -176,6 +165,13 @@ def _of_lycoris(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:
         return _guarded(files, name, formulas.lycoris, parts[name])
 
     return Updates(files, tuple(parts), compute, {}, dtype=_dtype(tensors))
+
+
+def _of_delta(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:
+    changes = {delta.parameter_of(filed): tensor.double() for filed, tensor in tensors.items()}
+    held = {name.removesuffix(".weight"): change for name, change in changes.items() if name.endswith(".weight")}
+    left = {name: change.norm().item() for name, change in changes.items() if name.endswith(".bias")}
+    return Updates(files, tuple(held), lambda name: dense_update(held[name]), {}, dtype=_dtype(tensors), left_out=left)
 
 
 def _guarded(files: AdapterFiles, name: str, formula: Callable[[Any], LowRank], parts: formulas.Parts) -> LowRank:

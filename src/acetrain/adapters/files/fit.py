@@ -64,7 +64,8 @@ def modules(files: AdapterFiles) -> set[str]:
         tensors = read_header(files.weights).tensors
     except (OSError, ValueError) as error:
         raise Refused(f"{KEY}: {files.weights} cannot be read as safetensors ({error})") from error
-    own = [name.removeprefix(peft.PREFIX) for name in tensors if name.startswith(peft.PREFIX)]
+    named = [files.names.get(name, name) for name in tensors]
+    own = [name.removeprefix(peft.PREFIX) for name in named if name.startswith(peft.PREFIX)]
     return {diffusers(re.split(r"\.(?:lora|lokr|hada|oft|boft|vera|ia3)_", name)[0]) for name in own}
 
 
@@ -79,13 +80,5 @@ def _differences(
             continue
         for name in names:
             here = (ours.get(key) or {}).get(name, ours.get(value))
-            pairs.append((f"{value} of {official(name)}", here, _resolved(theirs, key, value, official(name))))
+            pairs.append((f"{value} of {official(name)}", here, peft.resolved(theirs, key, value, official(name))))
     return [(key, here, there) for key, here, there in pairs if (here or None) != (there or None)]
-
-
-def _resolved(config: Mapping[str, Any], key: str, value: str, name: str) -> Any:
-    """A module's rank or alpha in a PEFT configuration, whose patterns are regular expressions."""
-    for pattern, found in (config.get(key) or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", name):
-            return found
-    return config.get(value)

@@ -129,13 +129,7 @@ def fill(dit: "nn.Module", files: AdapterFiles) -> None:
 
 def parts_of(files: AdapterFiles, layers: Sequence[str]) -> "dict[str, dict[str, Tensor]]":
     """The file's tensors in fp32: module among `layers` -> part -> tensor. Raises Refused for one of another module."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(files.weights)
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"adapter_path: {files.weights} cannot be read as safetensors ({error})") from error
+    tensors = files.read()
     known = {key_of(name): name for name in layers}
     strangers = sorted({name.split(".")[0] for name in tensors} - known.keys())
     if strangers:

@@ -1,6 +1,7 @@
 """The official PEFT folder: `adapter_config.json` and one safetensors under official module names."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence, Set
 from copy import copy
 from pathlib import Path
@@ -18,7 +19,7 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 _PATTERNS = ("rank_pattern", "alpha_pattern")
-_SHARED = {"vera_A": "base_model.vera_A", "vera_B": "base_model.vera_B"}
+SHARED = {"vera_A": "base_model.vera_A", "vera_B": "base_model.vera_B"}
 """VeRA's projections, which belong to no module -> their names in the file."""
 _MAGNITUDE = ".lora_magnitude_vector"
 """DoRA's magnitudes, which the file spells without the `.weight` of the parameter."""
@@ -38,25 +39,6 @@ SETTINGS: Mapping[str, Sequence[str]] = {
 """PEFT type -> the settings that fix what its weights do."""
 
 
-def locate(path: Path) -> AdapterFiles:
-    """The files of the adapter at `path`, its folder or its safetensors.
-
-    Raises Refused where one is missing or foreign.
-    """
-    weights = path / WEIGHTS if path.is_dir() else path
-    if not weights.is_file():
-        raise Refused(f"adapter_path: {weights} does not exist")
-    if weights.suffix != ".safetensors":
-        raise Refused(f"adapter_path: must be a PEFT folder or a .safetensors file, got {path}")
-    config = weights.parent / CONFIG
-    if not config.is_file():
-        raise Refused(f"adapter_path: {config} does not exist; without it the adapter's alpha is not known")
-    kind = read_config(config).get("peft_type")
-    if kind not in SETTINGS:
-        raise Refused(f"adapter_path: {config} has peft_type {kind!r}; {', '.join(SETTINGS)} are read")
-    return AdapterFiles(weights, str(kind), config)
-
-
 def read_config(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises Refused if it is none."""
     try:
@@ -66,6 +48,14 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Refused(f"adapter_path: {path} must hold a JSON object")
     return content
+
+
+def resolved(config: Mapping[str, Any], key: str, value: str, name: str) -> Any:
+    """A module's rank or alpha, by its official name, in a configuration whose patterns are regular expressions."""
+    for pattern, found in (config.get(key) or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", name):
+            return found
+    return config.get(value)
 
 
 def save(dit: "nn.Module", folder: Path, base: str, metadata: Mapping[str, str]) -> None:
@@ -80,7 +70,7 @@ def save(dit: "nn.Module", folder: Path, base: str, metadata: Mapping[str, str])
     folder.mkdir(parents=True, exist_ok=True)
     state, config = pruned(*joined(adapter_state(dit), copy(peft_config(dit))))
     weights = {_filed(name): value for name, value in state.items()}
-    weights |= {_SHARED[name]: value.cpu() for name, value in projections(dit, NAME).items()}
+    weights |= {SHARED[name]: value.cpu() for name, value in projections(dit, NAME).items()}
     config.base_model_name_or_path = base
     config.inference_mode = True
     content = config.to_dict() | {"target_modules": list(adapter_layers(dit))}
@@ -121,7 +111,9 @@ def is_dora(files: AdapterFiles) -> bool:
 
 
 def config_of(files: AdapterFiles) -> dict[str, Any]:
-    """The PEFT configuration beside the weights."""
+    """The PEFT configuration beside the weights, or the one that they tell."""
+    if files.settings is not None:
+        return dict(files.settings)
     assert files.config is not None
     return read_config(files.config)
 
@@ -190,18 +182,12 @@ def _read_weights(files: AdapterFiles) -> "tuple[dict[str, Tensor], dict[str, Te
     """The file's tensors in fp32: those of modules, under diffusers names, and those that all modules share."""
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
     from peft.utils.peft_types import PeftType
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     from acetrain.adapters.allocation import expanded
 
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[PeftType(files.kind)]
-    path = files.weights
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"adapter_path: {path} cannot be read as safetensors ({error})") from error
-    shared = {name: tensors.pop(filed).float() for name, filed in _SHARED.items() if filed in tensors}
+    path, tensors = files.weights, files.read()
+    shared = {name: tensors.pop(filed).float() for name, filed in SHARED.items() if filed in tensors}
     foreign = [name for name in tensors if not name.startswith(PREFIX) or f".{prefix}" not in name]
     if foreign or not tensors:
         raise Refused(

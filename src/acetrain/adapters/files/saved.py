@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acetrain.adapters.files import lycoris, peft, whole
+from acetrain.adapters.files import delta, lycoris, peft, whole
 from acetrain.adapters.files.found import AdapterFiles
+from acetrain.adapters.files.places import opened, weights_at
+from acetrain.adapters.files.recognise import recognise
 from acetrain.adapters.kinds import ADDITIVE, UNSCALED
 from acetrain.errors import Refused, require
 from acetrain.tensorfile import Header, read_header
@@ -13,28 +15,19 @@ from acetrain.tensorfile import Header, read_header
 if TYPE_CHECKING:
     from torch import nn
 
-NAMES = (peft.WEIGHTS, *lycoris.WEIGHTS.values(), whole.WEIGHTS)
-"""What the weights in an adapter's folder may be called."""
 
+def locate(path: Path, alpha: float | None = None) -> AdapterFiles:
+    """The files of the adapter at `path`, its file, its folder or its run's, in any layout that is known; `alpha` is
+    that of its modules where they say none.
 
-def locate(path: Path) -> AdapterFiles:
-    """The files of the adapter at `path`, its folder or its safetensors. Raises Refused where one is missing or
-    foreign."""
-    named = (path / name for name in NAMES if (path / name).is_file())
-    weights = next(named, path / peft.WEIGHTS) if path.is_dir() else path
-    header = _header(weights)
-    if header is not None and lycoris.is_own(header):
-        return AdapterFiles(weights, lycoris.kind_of(header))
-    if header is not None and whole.is_own(header):
-        return AdapterFiles(weights, whole.KIND)
-    return peft.locate(path)
-
-
-def _header(weights: Path) -> Header | None:
-    try:
-        return read_header(weights)
-    except (OSError, ValueError):
-        return None
+    Raises Refused where there is no adapter, or none that is whole and of known strength.
+    """
+    weights = weights_at(path)
+    header = opened(weights)
+    if whole.is_own(header):
+        return AdapterFiles(weights, whole.KIND, layout="acetrain")
+    config = weights.parent / peft.CONFIG
+    return recognise(weights, header, config if config.is_file() else None, alpha)
 
 
 def written_step(folder: Path) -> int | None:
@@ -48,16 +41,14 @@ def written_step(folder: Path) -> int | None:
 
 def said_base(files: AdapterFiles) -> str:
     """The model that the adapter says it is for; empty where it does not say."""
-    named = "" if files.config is None else peft.config_of(files).get("base_model_name_or_path")
+    configured = files.config is not None or files.settings is not None
+    named = peft.config_of(files).get("base_model_name_or_path") if configured else ""
     return header_of(files).metadata.get("base") or named or ""
 
 
 def header_of(files: AdapterFiles) -> Header:
     """The header of the weights. Raises Refused where the file is not whole."""
-    try:
-        return read_header(files.weights)
-    except (OSError, ValueError) as error:
-        raise Refused(f"adapter_path: {files.weights} cannot be read as safetensors ({error})") from error
+    return opened(files.weights)
 
 
 def check(adapters: Sequence[tuple[Path, float]]) -> None:
@@ -82,7 +73,7 @@ def load(dit: "nn.Module", adapters: Sequence[tuple[Path, float]]) -> None:
     """
     check(adapters)
     found = [(locate(path), scale) for path, scale in adapters]
-    for kind, loads in (("LyCORIS", lycoris.load), ("full", whole.load)):
+    for kind, loads in (("LyCORIS", lycoris.load), ("full", whole.load), (delta.KIND, delta.load)):
         if found and found[0][0].kind.endswith(kind):
             return loads(dit, found)
     peft.load(dit, found)

@@ -79,13 +79,7 @@ def fill(dit: "nn.Module", files: AdapterFiles) -> None:
 
 def _read(files: AdapterFiles, shapes: Mapping[str, tuple[int, ...]]) -> "dict[str, Tensor]":
     """The file's tensors in fp32 under diffusers names. Raises Refused for a name or shape that is not in `shapes`."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = {_attached(name): value.float() for name, value in load_file(files.weights).items()}
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"adapter_path: {files.weights} cannot be read as safetensors ({error})") from error
+    tensors = {_attached(name): value.float() for name, value in files.read().items()}
     for name, value in tensors.items():
         if shapes.get(name) != tuple(value.shape):
             raise Refused(

@@ -1,0 +1,271 @@
+"""What adapter a safetensors file holds, told by what is in it and not by its name. No torch."""
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acetrain.acestep.names import official
+from acetrain.adapters.files import delta, lycoris, peft
+from acetrain.adapters.files.configuration import lora_configuration
+from acetrain.adapters.files.found import AdapterFiles
+from acetrain.adapters.files.spelling import layout_of, told
+from acetrain.errors import Refused
+from acetrain.tensorfile import Header, Stored, read_number
+
+METADATA = "lora_adapter_metadata"
+"""Entry of the header in which diffusers keeps PEFT's configuration, as JSON."""
+OF_DIT = "transformer."
+"""What stands before each of its keys that are the DiT's."""
+_PAIR = frozenset({"lora_A.weight", "lora_B.weight"})
+_FACTORS = {
+    "lora": [_PAIR],
+    "hada": [frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})],
+    "lokr": [
+        frozenset(first + second)
+        for first in (["lokr_w1"], ["lokr_w1_a", "lokr_w1_b"])
+        for second in (["lokr_w2"], ["lokr_w2_a", "lokr_w2_b"])
+    ],
+}
+"""How the names of an algorithm's factors start -> the sets that make a whole."""
+_BESIDE = frozenset({"lora_magnitude_vector", "lora_mid.weight", "hada_t1", "hada_t2", "lokr_t1", "lokr_t2"})
+"""Parts that may stand beside factors."""
+_CONVOLUTIONS = ("proj_in_conv", "proj_out_conv")
+
+
+@dataclass(frozen=True)
+class _Filed:
+    """A tensor of a module."""
+
+    key: str
+    stored: Stored
+
+
+_Parts = Mapping[str, Mapping[str, _Filed]]
+"""Module in diffusers spelling -> part -> its tensor."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file and what its header says, sorted by modules."""
+
+    weights: Path
+    metadata: Mapping[str, str]
+    parts: _Parts
+    shared: Collection[str]
+    """Names of tensors that belong to no one module."""
+    dropped: Collection[str]
+    """Names of tensors that add nothing to layers that no adapter is put on."""
+    layout: str
+
+    @property
+    def kinds(self) -> set[str]:
+        return {part for parts in self.parts.values() for part in parts}
+
+    def refuse(self, words: str) -> Refused:
+        return Refused(f"adapter_path: {self.weights}: {words}")
+
+    def names(self, spell: Any, taken: Collection[str] = ()) -> dict[str, str]:
+        """Name in the file -> `spell(module, part)`; parts that are `taken` in otherwise have none."""
+        found = {
+            filed.key: "" if part in taken else spell(module, part)
+            for module, parts in self.parts.items()
+            for part, filed in parts.items()
+        }
+        return found | dict.fromkeys(self.dropped, "")
+
+
+def recognise(weights: Path, header: Header, config: Path | None, alpha: float | None = None) -> AdapterFiles:
+    """The adapter in a file whose header has been read; `config` is the PEFT configuration beside it, `alpha` what
+    its modules have where neither says one.
+
+    Raises Refused where names belong to no module, a module lacks a part, or a strength cannot be known.
+    """
+    file = _sorted(weights, header)
+    if file.kinds <= delta.PARTS.keys():
+        names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}")
+        return AdapterFiles(weights, delta.KIND, layout="ComfyUI", names=names)
+    products = any(part.startswith(("hada", "lokr")) for part in file.kinds) or "dora_scale" in file.kinds
+    own = weights.name == peft.WEIGHTS or not all("alpha" in parts for parts in file.parts.values())
+    content = _spelt(peft.read_config(config)) if config and own and file.layout != "LyCORIS" else _of_header(file)
+    if content is not None:
+        return _of_peft(file, content, config if config and own else None)
+    if products:
+        return _of_lycoris(file, alpha)
+    if file.kinds <= _PAIR | {"alpha", "lora_magnitude_vector"}:
+        return _of_pairs(file, alpha)
+    part = sorted(file.kinds)[0]
+    raise file.refuse(f"tensors such as {part} need the {peft.CONFIG} that they were written with, which is not there")
+
+
+def _sorted(weights: Path, header: Header) -> _File:
+    """The tensors by module. Raises Refused for names of no module, and for two names of one tensor."""
+    parts: dict[str, dict[str, _Filed]] = {}
+    strangers: dict[str, list[str]] = {}
+    shared = [key for key in header.tensors if key in peft.SHARED.values()]
+    for key, stored in header.tensors.items():
+        if key in shared:
+            continue
+        if (found := told(key)) is None:
+            strangers.setdefault(re.split(r"\.(?=[^.]*_|alpha$|weight$)", key)[0], []).append(key)
+            continue
+        before = parts.setdefault(found.module, {}).setdefault(found.part, _Filed(key, stored))
+        if before.key != key:
+            raise Refused(f"adapter_path: {weights}: {before.key!r} and {key!r} are the same tensor of one module")
+    idle = {name: keys for name, keys in strangers.items() if _adds_nothing(weights, header, keys)}
+    dropped = [key for keys in idle.values() for key in keys]
+    for name in _CONVOLUTIONS:
+        keys = [filed.key for filed in parts.get(name, {}).values()]
+        if keys and _adds_nothing(weights, header, keys):
+            dropped += keys
+            del parts[name]
+    unknown = [name for name in strangers if name not in idle]
+    if unknown:
+        first = ", ".join(unknown[:3])
+        raise Refused(f"adapter_path: {weights}: {len(unknown)} modules are not in the DiT, the first {first}")
+    if not parts:
+        raise Refused(f"adapter_path: {weights} holds no tensor of an adapter")
+    keys = [filed.key for found in parts.values() for filed in found.values()]
+    return _File(weights, header.metadata, parts, shared, dropped, layout_of(keys[0]))
+
+
+def _adds_nothing(weights: Path, header: Header, keys: Sequence[str]) -> bool:
+    """Whether a factor of a product among the tensors is all zeros."""
+    factors = [key for key in keys if re.search(r"\.(?:lora|hada|lokr)_", key)]
+    return any(_is_zero(weights, header.tensors[key]) for key in factors)
+
+
+def _is_zero(weights: Path, stored: Stored) -> bool:
+    with weights.open("rb") as stream:
+        stream.seek(stored.start)
+        return not any(stream.read(stored.length))
+
+
+def _of_header(file: _File) -> dict[str, Any] | None:
+    """The configuration in a header that diffusers wrote; None where there is none."""
+    if METADATA not in file.metadata:
+        return None
+    try:
+        content = json.loads(file.metadata[METADATA])
+    except ValueError as error:
+        raise file.refuse(f"{METADATA} in its header is no JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise file.refuse(f"{METADATA} in its header must be a JSON object")
+    own = {key.removeprefix(OF_DIT): value for key, value in content.items() if key.startswith(OF_DIT)}
+    return _spelt({"peft_type": "LORA", **(own or content)})
+
+
+def _spelt(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose patterns have official names."""
+    spelt = dict(content)
+    for key in ("rank_pattern", "alpha_pattern"):
+        if isinstance(spelt.get(key), dict):
+            spelt[key] = {official(name): value for name, value in spelt[key].items()}
+    return spelt
+
+
+def _of_peft(file: _File, content: Mapping[str, Any], config: Path | None) -> AdapterFiles:
+    kind = content.get("peft_type")
+    if kind not in peft.SETTINGS:
+        where = config or f"the header of {file.weights}"
+        raise Refused(f"adapter_path: {where} has peft_type {kind!r}; {', '.join(peft.SETTINGS)} are read")
+    _check_whole(file, "lora" if kind == "LORA" else {"LOHA": "hada", "LOKR": "lokr"}.get(str(kind), ""))
+    for key in {"LORA": ("r", "lora_alpha"), "LOHA": ("r", "alpha"), "LOKR": ("r", "alpha")}.get(str(kind), ()):
+        if type(content.get(key)) not in (int, float):
+            raise file.refuse(f"its configuration must say {key}, which sets its strength, says {content.get(key)!r}")
+    for module, alpha in _alphas(file).items():
+        _check_alpha(file, module, alpha, str(kind), content)
+    names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
+    return AdapterFiles(file.weights, str(kind), config, file.layout, names, dict(content))
+
+
+def _check_alpha(file: _File, module: str, alpha: float, kind: str, content: Mapping[str, Any]) -> None:
+    """Refuse a module whose alpha in the weights is another than in the configuration."""
+    name, key = official(module), "lora_alpha" if kind == "LORA" else "alpha"
+    rank, said = peft.resolved(content, "rank_pattern", "r", name), peft.resolved(content, "alpha_pattern", key, name)
+    if not rank or said is None:
+        return
+    expected = said * math.sqrt(rank) if content.get("use_rslora") else said
+    if not math.isclose(alpha, expected, rel_tol=1e-2):
+        raise file.refuse(f"the alpha of {name} is {alpha:g} in the weights and {expected:g} by its configuration")
+
+
+def _of_pairs(file: _File, alpha: float | None) -> AdapterFiles:
+    _check_whole(file, "lora")
+    alphas = _known_alphas(file, alpha, list(file.parts))
+    ranks = {}
+    for module, parts in file.parts.items():
+        a, b = (parts[part].stored.shape for part in sorted(_PAIR))
+        if len(a) < 2 or len(b) < 2 or a[0] != b[1] or not a[0]:
+            raise file.refuse(f"{official(module)} has shapes that make no product: A {list(a)}, B {list(b)}")
+        ranks[module] = a[0]
+    dora = "lora_magnitude_vector" in file.kinds
+    base = file.metadata.get("base", "")
+    names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
+    layout = "ComfyUI" if file.layout == "PEFT" and _alphas(file) else file.layout
+    settings = lora_configuration(ranks, alphas, False, base, dora)
+    return AdapterFiles(file.weights, "LORA", None, layout, names, settings)
+
+
+def _of_lycoris(file: _File, alpha: float | None) -> AdapterFiles:
+    for start in _FACTORS:
+        _check_whole(file, start, some=True)
+    whole = {module for module, parts in file.parts.items() if {"lokr_w1", "lokr_w2"} <= set(parts)}
+    alphas = _known_alphas(file, alpha, [module for module in file.parts if module not in whole])
+    alphas |= dict.fromkeys(whole, 1.0)
+    added = {f"{lycoris.key_of(name)}.alpha": alphas[name] for name in file.parts if "alpha" not in file.parts[name]}
+    spelt = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
+    names = file.names(lambda module, part: f"{lycoris.key_of(module)}.{spelt.get(part, part)}")
+    kind = "decomposed LyCORIS" if "dora_scale" in file.kinds else "LyCORIS"
+    return AdapterFiles(file.weights, kind, layout=file.layout, names=names, alphas=added)
+
+
+def _check_whole(file: _File, start: str, some: bool = False) -> None:
+    """Refuse modules that lack a factor of the algorithm whose parts start so; with `some`, of those that have any."""
+    if not start:
+        return
+    faulty = []
+    for module, parts in file.parts.items():
+        own = {part for part in parts if part.startswith(start) and part not in _BESIDE}
+        if (own or not some) and own not in _FACTORS[start]:
+            faulty.append((module, own))
+    if faulty:
+        module, own = faulty[0]
+        needed = max(_FACTORS[start], key=lambda one: (len(one & own), -len(one)))
+        more = f"; so it is with {len(faulty)} modules" if len(faulty) > 1 else ""
+        raise file.refuse(
+            f"{official(module)} must have {' and '.join(sorted(needed))}, has {', '.join(sorted(own)) or 'none'}{more}"
+        )
+
+
+def _alphas(file: _File) -> dict[str, float]:
+    """Module -> alpha, of those that have one in the weights."""
+    found = {}
+    for module, parts in file.parts.items():
+        if "alpha" not in parts:
+            continue
+        try:
+            found[module] = read_number(file.weights, parts["alpha"].stored)
+        except (OSError, ValueError) as error:
+            raise file.refuse(f"{parts['alpha'].key} {error}") from error
+        if not math.isfinite(found[module]):
+            raise file.refuse(f"{parts['alpha'].key} is {found[module]}")
+    return found
+
+
+def _known_alphas(file: _File, given: float | None, modules: Collection[str]) -> dict[str, float]:
+    """The alpha of every module. Raises Refused where it is said nowhere, or twice."""
+    said = _alphas(file)
+    lacking = [module for module in modules if module not in said]
+    if lacking and given is None:
+        raise file.refuse(
+            f"its alpha is not known: neither {peft.CONFIG} nor its header nor an .alpha for {len(lacking)} of "
+            f"{len(file.parts)} modules says it\nask who trained it, then write it down: "
+            f"acetrain export adapter_path={file.weights} adapter_alpha=ALPHA format=peft output=DIR"
+        )
+    if given is not None and not lacking:
+        raise Refused(f"adapter_alpha: must be null where the adapter says its alpha, as {file.weights} does")
+    return said | {module: given for module in lacking if given is not None}
