@@ -70,8 +70,15 @@ def test_full_rank_is_the_same_adapter_and_less_is_torchs_svd(adapter: Path, tmp
     assert {entry["rank_before"] for entry in report["modules"]} == {2, 4, 5}
 
 
-@pytest.mark.parametrize("kind", ["loha", "lokr"])
-@pytest.mark.parametrize(("ours", "theirs"), [("rank=3", 3), ("energy=0.9", 0.9)])
+@pytest.mark.parametrize(
+    ("kind", "ours", "theirs"),
+    [
+        ("loha", "rank=3", 3),
+        ("lokr", "energy=0.9", 0.9),
+        pytest.param("loha", "energy=0.9", 0.9, marks=pytest.mark.slow),
+        pytest.param("lokr", "rank=3", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_pefts_own_conversion_gives_the_same_update(kind: str, ours: str, theirs: float, tmp_path: Path) -> None:
     folder = saved_by(KINDS[kind], tmp_path / "before")
     pruned(folder, tmp_path / "after", ours)
@@ -96,14 +103,14 @@ def test_by_weights_nothing_heavy_but_torch_is_imported(adapter: Path, tmp_path:
     assert set(HEAVY).isdisjoint(done.stdout.split())
 
 
-@pytest.mark.parametrize("budget", ["parameters=3000", "bytes=12000", "energy=0.8"])
+@pytest.mark.parametrize("budget", ["bytes=12000", "energy=0.8"])
 def test_a_shared_budget_is_kept_and_leaves_modules_out(budget: str, adapter: Path, tmp_path: Path) -> None:
     report = pruned(adapter, tmp_path, budget, "allocate=global")
     total, ranks = report["total"], {entry["module"]: entry["rank"] for entry in report["modules"]}
     if budget.startswith("energy"):
         assert 0.8 <= total["retained"] < 1
     else:
-        assert total["parameters"] <= 3000 and total["bytes"] <= 12000
+        assert 4 * total["parameters"] == total["bytes"] <= 12000
     config = peft.read_config(tmp_path / "adapter" / peft.CONFIG)
     assert config["target_modules"] == sorted(name for name, rank in ranks.items() if rank)
     assert total["parameters"] == read_updates(tmp_path / "adapter").size[0]

@@ -102,6 +102,19 @@ def test_on_the_tiny_base_a_small_change_is_predicted(cache: Cache) -> None:
     assert sum(expected) == pytest.approx(change, rel=0.1)
 
 
+def test_blocks_that_are_computed_again_show_the_same(cache: Cache) -> None:
+    updates = {name: decompose(drawn(*LAYERS[name], 3).times(0.02)) for name in NAMES}
+    found = []
+    for every in (0, 1):
+        dit = load_base(MODEL, torch.float32).dit
+        dit.recompute(every)
+        found.append(Observer(cache, cache.songs[:1], [0.4, 0.6], 2, 0).moments(on(dit), updates, lambda: None))
+    for name in NAMES:
+        for part in ("inputs", "gradients", "first"):
+            kept, again = (getattr(moments[name], part) for moments in found)
+            assert torch.allclose(kept, again, rtol=1e-6, atol=0) and kept.abs().max() > 0, (name, part)
+
+
 def test_moments_repeat_to_the_bit_and_count_songs_by_the_reduction(cache: Cache) -> None:
     width = fabricate.CHANNELS
     updates = {"layer": decompose(drawn(width, width, 3))}

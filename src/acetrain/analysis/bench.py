@@ -28,6 +28,8 @@ class Bench:
     draws: int
     seed: int
     formats: Precision
+    recomputed: bool = False
+    """Whether blocks compute their activations again in the backward pass."""
 
     @property
     def device(self) -> torch.device:
@@ -46,6 +48,7 @@ class Bench:
 
     def moments(self, updates: Mapping[str, Decomposed], songs: str, advance: Callable[[], None]) -> dict[str, Moments]:
         """What passes through the updates on one set of songs."""
+        self.objective.dit.recompute(1 if self.recomputed else 0)
         with self._computing():
             observer = Observer(self.cache, getattr(self, songs), self.times, self.draws, self.seed)
             return observer.moments(self.objective, updates, advance)

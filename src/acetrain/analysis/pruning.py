@@ -96,7 +96,7 @@ class Pruned:
         """Share of all squared singular values in the metric that is kept."""
         total = math.fsum(gain for one in self.candidates.values() for gain in one.gains)
         kept = (gain for name, one in self.candidates.items() for gain in one.gains[: self.ranks[name]])
-        return math.fsum(kept) / total
+        return math.fsum(kept) / total if total else 1.0
 
 
 def decompositions(updates: Updates) -> dict[str, Decomposed]:

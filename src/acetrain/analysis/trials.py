@@ -106,17 +106,21 @@ class Trial:
     ) -> list[Point]:
         """Every method at `points` sizes from a rank for each module up to all of them."""
         curve, whole = [], self.bench.loss(self.beside, self.wholes)
-        with counted("measuring sizes", points * len(found)) as advance:
-            for method, by_module in found.items():
+        asked = [
+            (method, by_module, rank)
+            for method, by_module in found.items()
+            for rank in _sizes(ranks.largest(candidates(by_module)), points)
+        ]
+        with counted("measuring sizes", len(asked)) as advance:
+            for method, by_module, rank in asked:
                 options = candidates(by_module)
-                for rank in _sizes(ranks.largest(options), points):
-                    taken = ranks.common(options, rank)
-                    if shared:
-                        taken = ranks.shared_within(options, "parameters", ranks.cost(options, taken), 1)
-                    expected = sum(one.total for one in changes(by_module, moments, taken).values())
-                    change = self.loss(by_module, taken) - whole
-                    curve.append(Point(method, ranks.cost(options, taken), expected, change))
-                    advance()
+                taken = ranks.common(options, rank)
+                if shared:
+                    taken = ranks.shared_within(options, "parameters", ranks.cost(options, taken), 1)
+                expected = sum(one.total for one in changes(by_module, moments, taken).values())
+                change = self.loss(by_module, taken) - whole
+                curve.append(Point(method, ranks.cost(options, taken), expected, change))
+                advance()
         return curve
 
 

@@ -36,7 +36,7 @@ BUDGETS = (
 OF_EACH = ("rank", "sv_ratio", "sv_cumulative", "sv_fro")
 """Those that are said of a single module."""
 
-UNSIGNED = ("adapter_path", "out_dir", "cache", "model", "max_frames", "accelerator")
+UNSIGNED = ("adapter_path", "out_dir", "cache", "model", "max_frames", "gradient_checkpointing", "accelerator")
 """Keys, with all below them, whose values say where and how fast, or are told by what they stand for."""
 
 
@@ -101,6 +101,8 @@ class Prune:
     """Whether each module is also truncated alone and measured: as many passes over the held-out songs as modules."""
     max_frames: int
     """Padded latent frames that are judged at a time, at least 1."""
+    gradient_checkpointing: bool
+    """Whether blocks keep no activations of a song that is observed but compute them again: less memory, more time."""
     seed: int
     """Seed of the noise that songs are observed with."""
     accelerator: Accelerator
@@ -251,4 +253,5 @@ class Prune:
         objective = Objective.on(base, self.loss, self.weighting, device)
         density = self.timesteps.fitted(self.model.checkpoint.said_of_timesteps())
         times = middle_quantiles(density, self.quantiles)
-        return Bench(objective, self.songs, *self.split, times, self.max_frames, self.draws, self.seed, formats)
+        judging = (times, self.max_frames, self.draws, self.seed)
+        return Bench(objective, self.songs, *self.split, *judging, formats, self.gradient_checkpointing)
