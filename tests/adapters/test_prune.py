@@ -196,6 +196,14 @@ def test_the_same_command_repeats_and_finishes_what_was_killed(adapter: Path, tm
     assert report["format"] == 1 and report["settings"]["rank"] == 2
 
 
+@pytest.mark.parametrize("kind", ["lokr", "loha", "dora"])
+def test_the_advice_on_other_types_counts_no_ranks_of_theirs(kind: str, tmp_path: Path) -> None:
+    report = pruned(saved_by(KINDS[kind], tmp_path / "before"), tmp_path / "after", "rank=1")
+    assert report["next_rank"]["why"].startswith(f"train with rank {report['next_rank']['rank']} next time: it keeps")
+    if kind != "dora":
+        assert all(entry["rank_before"] == entry["numerical_rank"] for entry in report["modules"])
+
+
 def test_the_advice_is_a_rank_and_a_reason(adapter: Path, tmp_path: Path, capsys) -> None:
     report = pruned(adapter, tmp_path, "energy=0.5")
     said = capsys.readouterr().out.splitlines()[-1]

@@ -36,7 +36,7 @@ class Updates:
     compute: Callable[[str], LowRank]
     """A module's update in fp64."""
     ranks: Mapping[str, int]
-    """Ranks the adapter says it has; none of types without ranks."""
+    """Ranks of the B A that the adapter consists of; none of types that are no such products."""
     strengths: Mapping[str, float] = field(default_factory=dict)
     """Of a LoRA, the factor of each B A."""
     rslora: bool = False
@@ -117,7 +117,8 @@ def _of_peft(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:
 
     strengths = {name: strength for name, (_, strength) in sizes.items()} if files.kind == "LORA" else {}
     rslora = files.kind == "LORA" and bool(config.get("use_rslora"))
-    return Updates(files, tuple(parts), compute, ranks, strengths, rslora, _dtype(tensors))
+    own = ranks if files.kind in ("LORA", "ADALORA") else {}
+    return Updates(files, tuple(parts), compute, own, strengths, rslora, _dtype(tensors))
 
 
 def _parts_of_peft(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

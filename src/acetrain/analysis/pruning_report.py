@@ -154,11 +154,11 @@ def _module(found: Pruned, updates: Updates, name: str) -> dict[str, Any]:
 def advice(found: Pruned, updates: Updates) -> tuple[int, str]:
     """The rank to train with next time, and why."""
     needed = sorted(ranks.fewest(one.energies, ENOUGH) for one in found.truncations.values())
-    had = max(_rank_before(found, updates, name) for name in found.ranks)
     rank = max(1, needed[min(len(needed) - 1, int(MOST * len(needed)))])
     others = f"the middle module needs {needed[len(needed) // 2]}, the fullest {needed[-1]}"
     share = f"{ENOUGH:.0%} of the squared singular values of {METRICS[found.method]}"
-    if updates.ranks and rank > USED_UP * had:
+    had = max(updates.ranks.values(), default=0) if updates.kind != "DoRA" else 0
+    if had and rank > USED_UP * had:
         why = f"{share} takes {rank} of the {had} ranks in {MOST:.0%} of the modules, so that more would be used"
         return 2 * had, f"train with rank {2 * had} next time: {why}; {others}"
     return rank, f"train with rank {rank} next time: it keeps {share} in {MOST:.0%} of the modules; {others}"
