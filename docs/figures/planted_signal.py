@@ -80,7 +80,8 @@ def _summed(songs: torch.Tensor, signs: Signs) -> Half:
     """The songs of a half as the job adds them up: gradients as products dY' X with X the identity."""
     accumulator = Accumulator(SHAPE, Sides(signs, torch.device("cpu"), torch.float32), len(songs))
     for group, gradient in enumerate(songs):
-        accumulator.add(gradient.T.contiguous(), torch.eye(SHAPE[1]), torch.ones(()), 1 / len(songs), group)
+        accumulator.add(gradient.T.contiguous(), torch.eye(SHAPE[1]), torch.ones(()), 1 / len(songs))
+        accumulator.settle(1 / len(songs), group)
     return Half.of([accumulator.sums], [1 / len(songs)] * len(songs), signs)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from acetrain.analysis.estimates import spectrum
-from acetrain.analysis.sizes import is_exact, left_width
+from acetrain.analysis.sizes import is_exact
 from acetrain.analysis.sketch import Dense, Signs, Sketch, inner
 
 RANKS = 64
@@ -48,7 +48,7 @@ def test_a_flat_tail_is_not_lifted_as_a_two_sided_sketch_lifts_it() -> None:
     two_sided = torch.linalg.svdvals(sides[0].T @ gradient @ sides[1])
     assert two_sided[0] > 1.4 and two_sided[6] > 0.65
     found = read(gradient, gradient)
-    assert np.all((found[:6] > 0.85) & (found[:6] < 1.0))
+    assert np.all((found[:6] > 0.82) & (found[:6] < 1.0))
     assert np.all(np.abs(found[6:]) < 0.05)
 
 
@@ -70,7 +70,7 @@ def test_a_value_along_given_directions_is_unbiased() -> None:
     found = torch.stack([sketch(gradient, 0, seed).along(left, right) for seed in range(200)])
     error = found.std(0) / 200**0.5
     assert ((found.mean(0) - true).abs() < 4.5 * error).all()
-    deviation = (gradient @ right).norm(dim=0) / (left_width(128) - 20) ** 0.5
+    deviation = (gradient @ right).norm(dim=0) / (128 - 20) ** 0.5
     assert (found.std(0) / deviation).mean() == pytest.approx(1.0, abs=0.1)
 
 

@@ -44,8 +44,11 @@ class Accumulator:
         sketch = sides.signs.sketch
         self.sketch = 0 if is_exact(shape, sketch) else sketch
         self.left, self.right = sides.of(shape)
+        self.part: Tensor | None = None
+        """Projection of the last visit's gradient, or the gradient itself; on the device."""
         self.sums = {
-            name: torch.zeros(size, device=sides.device) for name, size in shapes(shape, sketch, groups).items()
+            name: torch.zeros(size, device="cpu" if name == "groups" else sides.device)
+            for name, size in shapes(shape, sketch, groups).items()
         }
 
     def clear(self) -> None:
@@ -53,30 +56,32 @@ class Accumulator:
         for total in self.sums.values():
             total.zero_()
 
-    def add(self, dy: Outputs, x: Inputs, feature: Tensor, weight: float, group: int) -> None:
+    def add(self, dy: Outputs, x: Inputs, feature: Tensor, weight: float) -> None:
         """Add `weight` times the gradient dY' X of one visit, whose rows are frames."""
-        square = self._whole(dy, x, weight, group) if not self.sketch else self._sketched(dy, x, weight, group)
+        square = self._sketched(dy, x, weight) if self.sketch else self._whole(dy, x, weight)
         self.sums["scalars"] += weight * torch.stack([square, square.sqrt(), feature])
 
-    def _whole(self, dy: Outputs, x: Inputs, weight: float, group: int) -> Tensor:
+    def settle(self, weight: float, group: int) -> None:
+        """Add the visit's part to its group: after the backward pass, which must not wait for it."""
+        assert self.part is not None
+        self.sums["groups"][group].add_(self.part.cpu(), alpha=weight)
+        self.part = None
+
+    def _whole(self, dy: Outputs, x: Inputs, weight: float) -> Tensor:
         gradient = product(dy, x)
         self.sums["matrix"].add_(gradient, alpha=weight)
-        part = gradient
-        if self.sums["groups"].shape[1:] != gradient.shape:
-            part = self.left.T @ gradient @ self.right / PROJECTED
-        self.sums["groups"][group].add_(part, alpha=weight)
+        kept = self.sums["groups"].shape[1:] == gradient.shape
+        self.part = gradient if kept else self.left.T @ gradient @ self.right / PROJECTED
         return gradient.square().sum()
 
-    def _sketched(self, dy: Outputs, x: Inputs, weight: float, group: int) -> Tensor:
-        l2 = self.sums["left"].shape[0]
+    def _sketched(self, dy: Outputs, x: Inputs, weight: float) -> Tensor:
         outputs, inputs = dy @ self.left, x @ self.right
         right = product(dy, inputs[:, : self.sketch])
         self.sums["right"].add_(right, alpha=weight)
-        left = product(outputs[:, :l2], x)
+        left = product(outputs[:, : self.sketch], x)
         self.sums["left"].add_(left, alpha=weight)
-        part = product(outputs[:, l2:], inputs[:, self.sketch :])
-        self.sums["groups"][group].add_(part, alpha=weight / PROJECTED)
-        return (right.square().sum() + left.square().sum()) / (self.sketch + l2)
+        self.part = product(outputs[:, self.sketch :], inputs[:, self.sketch :]) / PROJECTED
+        return (right.square().sum() + left.square().sum()) / (2 * self.sketch)
 
 
 def product(a: Float[Tensor, "row i"], b: Float[Tensor, "row j"]) -> Float[Tensor, "i j"]:

@@ -49,10 +49,11 @@ class Pass:
                 self._finish(unit, probe.accumulators, state)
 
     def _finish(self, unit: Unit, accumulators: Mapping[str, Accumulator], state: State) -> None:
-        sums = {name: accumulator.sums for name, accumulator in accumulators.items()}
-        for parts in sums.values():
-            for part in parts.values():
-                sum_over_ranks(part)
+        device = self.objective.silence.device
+        sums = {
+            name: {part: sum_over_ranks(value.to(device)).cpu() for part, value in accumulator.sums.items()}
+            for name, accumulator in accumulators.items()
+        }
         if first_rank():
             state.write(unit, sums)
         for accumulator in accumulators.values():

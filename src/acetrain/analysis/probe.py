@@ -25,7 +25,7 @@ class Probe:
         self.accumulators: Mapping[str, Accumulator] = {}
         self.features: dict[str, Tensor] = {}
         self.seen: set[str] = set()
-        self.weight, self.group = 0.0, 0
+        self.weight = 0.0
         self.handles: list[Any] = []
 
     def __enter__(self) -> "Probe":
@@ -45,10 +45,12 @@ class Probe:
 
         Raises Failed where a layer has no part in the loss.
         """
-        self.weight, self.group = weight, group
+        self.weight = weight
         loss.backward()
         if missed := self.layers.keys() - self.seen:
             raise Failed(f"{min(missed)} has no part in the loss: no gradient reaches it")
+        for accumulator in self.accumulators.values():
+            accumulator.settle(weight, group)
         self.seen.clear()
         self.features.clear()
 
@@ -63,7 +65,7 @@ class Probe:
             raise Failed(f"{name} is used more than once in a pass, which is not provided for")
         self.seen.add(name)
         rows = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
-        self.accumulators[name].add(*rows, self.features[name], self.weight, self.group)
+        self.accumulators[name].add(*rows, self.features[name], self.weight)
 
 
 @torch.no_grad()

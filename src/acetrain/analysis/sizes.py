@@ -14,15 +14,10 @@ Shape = tuple[int, int]
 """Outputs and inputs of a linear layer."""
 
 
-def left_width(sketch: int) -> int:
-    """l' of l: rows of Psi' G beside columns of G Omega."""
-    return sketch + sketch // 2
-
-
 def is_exact(shape: Shape, sketch: int) -> bool:
     """Whether the whole sum takes no more numbers than its sketch, or no sketch is wanted (0)."""
     outputs, inputs = shape
-    return not sketch or outputs * inputs <= sketch * outputs + left_width(sketch) * inputs
+    return not sketch or outputs * inputs <= sketch * (outputs + inputs)
 
 
 def projected(shape: Shape, sketch: int) -> Shape:
@@ -35,7 +30,7 @@ def shapes(shape: Shape, sketch: int, groups: int) -> dict[str, tuple[int, ...]]
     part of it, and the scalars."""
     outputs, inputs = shape
     exact = {"matrix": (outputs, inputs)}
-    sketched = {"right": (outputs, sketch), "left": (left_width(sketch), inputs)}
+    sketched = {"right": (outputs, sketch), "left": (sketch, inputs)}
     parts = exact if is_exact(shape, sketch) else sketched
     return {**parts, "groups": (groups, *projected(shape, sketch)), "scalars": (len(SCALARS),)}
 
