@@ -1,7 +1,7 @@
 """The same small computation for many modules: one thread a module, as many modules at a time as there are cores."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -20,7 +20,7 @@ def for_each(label: str, names: Iterable[str], function: Callable[[str], Result]
     """
     names = list(names)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with _one_thread(), ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with one_thread(), ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running = [pool.submit(function, name) for name in names]
         try:
             with counted(label, len(names)) as advance:
@@ -35,7 +35,8 @@ def for_each(label: str, names: Iterable[str], function: Callable[[str], Result]
 
 
 @contextmanager
-def _one_thread():
+def one_thread() -> Iterator[None]:
+    """Within it torch computes in the thread that asks."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

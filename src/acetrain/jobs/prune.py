@@ -1,6 +1,7 @@
 """`acetrain prune`: a smaller adapter that does nearly the same."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -26,7 +27,8 @@ from acetrain.training.trainer import Accelerator
 
 if TYPE_CHECKING:
     from acetrain.analysis.bench import Bench
-    from acetrain.analysis.pruning import Budget
+    from acetrain.analysis.pruning import Budget, Pruned
+    from acetrain.analysis.truncate import Decomposed
 
 BUDGETS = (
     *("rank", "sv_ratio", "sv_cumulative", "sv_fro", "energy"),
@@ -219,23 +221,30 @@ class Prune:
         """Truncate, and write the adapter and what was found; what the folder holds already is not done again."""
         from acetrain.adapters.updates import read_updates
         from acetrain.analysis import pruning
+        from acetrain.analysis.each import one_thread
         from acetrain.analysis.pruning_report import REPORT, write
 
         self.folder.check(may_resume=True)
         if (self.folder.path / REPORT).exists():
             print(f"nothing left to do: {self.folder.path} holds this already")
             return
-        updates = read_updates(Path(self.adapter_path), self.model if self.reads_base else None)
-        wholes, size = pruning.decompositions(updates), updates.dtype.itemsize
-        if self.cache:
-            from acetrain.analysis.trials import prune_on
-
-            bench = self._bench()
-            found = prune_on(bench, wholes, self.method.name, self.budget, size, self.points, self.each_module)
-        else:
-            found = pruning.prune(wholes, self.method.name, self.budget, size)
+        with one_thread():
+            updates = read_updates(Path(self.adapter_path), self.model if self.reads_base else None)
+            wholes = pruning.decompositions(updates)
+        found = self._pruned(wholes, updates.dtype.itemsize)
         self.folder.claim(repeatable(self))
-        write(found, updates, self.folder.path, self.balanced, resolved(self), self.folder.identity["adapter"])
+        with one_thread():
+            write(found, updates, self.folder.path, self.balanced, resolved(self), self.folder.identity["adapter"])
+
+    def _pruned(self, wholes: "Mapping[str, Decomposed]", itemsize: int) -> "Pruned":
+        from acetrain.analysis.pruning import prune
+
+        if not self.cache:
+            return prune(wholes, self.method.name, self.budget, itemsize)
+        from acetrain.analysis.trials import prune_on
+
+        bench = self._bench()
+        return prune_on(bench, wholes, self.method.name, self.budget, itemsize, self.points, self.each_module)
 
     def _bench(self) -> "Bench":
         from acetrain.acestep.conditions import template_digest
