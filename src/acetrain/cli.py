@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from acetrain.composition.job import Composer
 
 
+_WORDS = {"inspect": "adapter_path"}
+"""Job -> the key that a word without one is the value of."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for and return the exit code.
 
@@ -70,7 +74,7 @@ def _job(request: Request) -> Outcome | None:
     if request.job not in JOBS:
         raise Refused(f"{request.job!r}: there is no such job; {nearest(request.job, JOBS)}")
     composer = Composer(request.job, Sources.of(Path.cwd(), request.config_dirs))
-    changes = _asked_of_explain(request) if request.job == "explain" else request.changes
+    changes = _asked_of_explain(request) if request.job == "explain" else _named(request)
     several = "--multirun" in request.flags
     grid = expand(composer, changes, several)
     if "--help" in request.flags:
@@ -107,6 +111,13 @@ def _print_configurations(composer: "Composer", grid: "Grid") -> None:
     from omegaconf import OmegaConf
 
     print("---\n".join(OmegaConf.to_yaml(composer.compose(cell).config) for cell in grid.cells), end="")
+
+
+def _named(request: Request) -> Sequence[str]:
+    """The changes, the word of a job that is asked about one thing, such as `acetrain inspect PATH`, as its key."""
+    if request.job not in _WORDS:
+        return request.changes
+    return [change if "=" in change else f"{_WORDS[request.job]}={change}" for change in request.changes]
 
 
 def _asked_of_explain(request: Request) -> list[str]:

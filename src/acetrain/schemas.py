@@ -23,6 +23,7 @@ from acetrain.jobs.adopt import Adopt
 from acetrain.jobs.compare import Compare
 from acetrain.jobs.explain import Explain
 from acetrain.jobs.generate import Generate
+from acetrain.jobs.inspect import Inspect
 from acetrain.jobs.preprocess import Preprocess
 from acetrain.jobs.prune import Prune
 from acetrain.jobs.scan import Scan
@@ -59,6 +60,7 @@ JOBS: Mapping[str, type] = {
     "train": Train,
     "sensitivity": Sensitivity,
     "generate": Generate,
+    "inspect": Inspect,
     "prune": Prune,
     "compare": Compare,
     "explain": Explain,

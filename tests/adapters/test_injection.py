@@ -111,7 +111,7 @@ def test_another_adapters_state_is_refused() -> None:
         (lambda folder: (folder / peft.CONFIG).write_text("[]"), "JSON object"),
         (
             lambda folder: (folder / peft.CONFIG).write_text('{"peft_type": "LORA", "r": 5, "lora_alpha": 5}'),
-            "does not fit",
+            "rank 3 in A and 3 in B, its configuration says 5",
         ),
     ],
 )

@@ -51,10 +51,15 @@ def lokr(parts: Parts) -> LowRank:
     return kronecker(_lokr_factor(parts, 1), _lokr_factor(parts, 2))
 
 
-def lycoris_strength(parts: Parts) -> float:
-    """alpha over the rank that LyCORIS reads from the shapes; 1 where a LoKr has no factors left."""
+def lycoris_rank(parts: Parts) -> int | None:
+    """The rank that LyCORIS reads from the shapes; None where a LoKr has no factors left."""
     ranked = ("lora_down.weight", "hada_w1_b", "lokr_w1_b", "lokr_w2_b")
-    rank = next((parts[name].shape[0] for name in ranked if name in parts), None)
+    return next((parts[name].shape[0] for name in ranked if name in parts), None)
+
+
+def lycoris_strength(parts: Parts) -> float:
+    """alpha over the rank; 1 where there is none."""
+    rank = lycoris_rank(parts)
     alpha = float(parts["alpha"]) if "alpha" in parts else 0.0
     return 1.0 if rank is None or alpha == 0 else alpha / rank
 

@@ -106,7 +106,7 @@ def read_finite(files: AdapterFiles) -> dict[str, Tensor]:
 def _of_peft(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:
     parts = _parts_of_peft(files, tensors)
     config = peft.config_of(files)
-    sizes = {name: _peft_size(config, files.kind, official(name)) for name in parts}
+    sizes = {name: peft_size(config, files.kind, official(name)) for name in parts}
     ranks = {name: rank for name, (rank, _) in sizes.items()}
     if files.kind == "LORA":
         _check_lora(files, parts, ranks)
@@ -131,7 +131,7 @@ def _parts_of_peft(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> dict[s
     return parts
 
 
-def _peft_size(config: Mapping[str, Any], kind: str, name: str) -> tuple[int, float]:
+def peft_size(config: Mapping[str, Any], kind: str, name: str) -> tuple[int, float]:
     """Rank and strength of a module by its official name, as PEFT resolves patterns and computes the strength."""
     if kind == "ADALORA":
         rank = int(config["init_r"])

@@ -25,6 +25,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'adapter_path=RUN/adapter prompt="slow jazz, brushes" duration=30 output=jazz.wav',
         "prompt=@prompt.txt lyrics=@lyrics.txt output=song.flac",
     ),
+    "inspect": ("RUN/adapter", "lora.safetensors", "lora.safetensors --json"),
     "explain": ("", "adapter", "adapter=lora", "train"),
 }
 

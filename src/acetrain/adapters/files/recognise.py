@@ -3,18 +3,17 @@
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from acetrain.acestep.names import official
 from acetrain.adapters.files import delta, lycoris, peft
 from acetrain.adapters.files.configuration import lora_configuration
+from acetrain.adapters.files.contents import Contents, sort_tensors
 from acetrain.adapters.files.found import AdapterFiles
-from acetrain.adapters.files.spelling import layout_of, told
 from acetrain.errors import Refused
-from acetrain.tensorfile import Header, Stored, read_number
+from acetrain.tensorfile import Header, read_number
 
 METADATA = "lora_adapter_metadata"
 """Entry of the header in which diffusers keeps PEFT's configuration, as JSON."""
@@ -31,51 +30,10 @@ _FACTORS = {
     ],
 }
 """How the names of an algorithm's factors start -> the sets that make a whole."""
+_SIZES = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
+"""PEFT's types with ranks and alphas -> the key of alpha."""
 _BESIDE = frozenset({"lora_magnitude_vector", "lora_mid.weight", "hada_t1", "hada_t2", "lokr_t1", "lokr_t2"})
 """Parts that may stand beside factors."""
-_CONVOLUTIONS = ("proj_in_conv", "proj_out_conv")
-
-
-@dataclass(frozen=True)
-class _Filed:
-    """A tensor of a module."""
-
-    key: str
-    stored: Stored
-
-
-_Parts = Mapping[str, Mapping[str, _Filed]]
-"""Module in diffusers spelling -> part -> its tensor."""
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file and what its header says, sorted by modules."""
-
-    weights: Path
-    metadata: Mapping[str, str]
-    parts: _Parts
-    shared: Collection[str]
-    """Names of tensors that belong to no one module."""
-    dropped: Collection[str]
-    """Names of tensors that add nothing to layers that no adapter is put on."""
-    layout: str
-
-    @property
-    def kinds(self) -> set[str]:
-        return {part for parts in self.parts.values() for part in parts}
-
-    def refuse(self, words: str) -> Refused:
-        return Refused(f"adapter_path: {self.weights}: {words}")
-
-    def names(self, spell: Any, taken: Collection[str] = ()) -> dict[str, str]:
-        """Name in the file -> `spell(module, part)`; parts that are `taken` in otherwise have none."""
-        found = {
-            filed.key: "" if part in taken else spell(module, part)
-            for module, parts in self.parts.items()
-            for part, filed in parts.items()
-        }
-        return found | dict.fromkeys(self.dropped, "")
 
 
 def recognise(weights: Path, header: Header, config: Path | None, alpha: float | None = None) -> AdapterFiles:
@@ -84,7 +42,7 @@ def recognise(weights: Path, header: Header, config: Path | None, alpha: float |
 
     Raises Refused where names belong to no module, a module lacks a part, or a strength cannot be known.
     """
-    file = _sorted(weights, header)
+    file = sort_tensors(weights, header)
     if file.kinds <= delta.PARTS.keys():
         names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}")
         return AdapterFiles(weights, delta.KIND, layout="ComfyUI", names=names)
@@ -101,50 +59,7 @@ def recognise(weights: Path, header: Header, config: Path | None, alpha: float |
     raise file.refuse(f"tensors such as {part} need the {peft.CONFIG} that they were written with, which is not there")
 
 
-def _sorted(weights: Path, header: Header) -> _File:
-    """The tensors by module. Raises Refused for names of no module, and for two names of one tensor."""
-    parts: dict[str, dict[str, _Filed]] = {}
-    strangers: dict[str, list[str]] = {}
-    shared = [key for key in header.tensors if key in peft.SHARED.values()]
-    for key, stored in header.tensors.items():
-        if key in shared:
-            continue
-        if (found := told(key)) is None:
-            strangers.setdefault(re.split(r"\.(?=[^.]*_|alpha$|weight$)", key)[0], []).append(key)
-            continue
-        before = parts.setdefault(found.module, {}).setdefault(found.part, _Filed(key, stored))
-        if before.key != key:
-            raise Refused(f"adapter_path: {weights}: {before.key!r} and {key!r} are the same tensor of one module")
-    idle = {name: keys for name, keys in strangers.items() if _adds_nothing(weights, header, keys)}
-    dropped = [key for keys in idle.values() for key in keys]
-    for name in _CONVOLUTIONS:
-        keys = [filed.key for filed in parts.get(name, {}).values()]
-        if keys and _adds_nothing(weights, header, keys):
-            dropped += keys
-            del parts[name]
-    unknown = [name for name in strangers if name not in idle]
-    if unknown:
-        first = ", ".join(unknown[:3])
-        raise Refused(f"adapter_path: {weights}: {len(unknown)} modules are not in the DiT, the first {first}")
-    if not parts:
-        raise Refused(f"adapter_path: {weights} holds no tensor of an adapter")
-    keys = [filed.key for found in parts.values() for filed in found.values()]
-    return _File(weights, header.metadata, parts, shared, dropped, layout_of(keys[0]))
-
-
-def _adds_nothing(weights: Path, header: Header, keys: Sequence[str]) -> bool:
-    """Whether a factor of a product among the tensors is all zeros."""
-    factors = [key for key in keys if re.search(r"\.(?:lora|hada|lokr)_", key)]
-    return any(_is_zero(weights, header.tensors[key]) for key in factors)
-
-
-def _is_zero(weights: Path, stored: Stored) -> bool:
-    with weights.open("rb") as stream:
-        stream.seek(stored.start)
-        return not any(stream.read(stored.length))
-
-
-def _of_header(file: _File) -> dict[str, Any] | None:
+def _of_header(file: Contents) -> dict[str, Any] | None:
     """The configuration in a header that diffusers wrote; None where there is none."""
     if METADATA not in file.metadata:
         return None
@@ -167,22 +82,62 @@ def _spelt(content: Mapping[str, Any]) -> dict[str, Any]:
     return spelt
 
 
-def _of_peft(file: _File, content: Mapping[str, Any], config: Path | None) -> AdapterFiles:
+def _of_peft(file: Contents, content: Mapping[str, Any], config: Path | None) -> AdapterFiles:
     kind = content.get("peft_type")
     if kind not in peft.SETTINGS:
         where = config or f"the header of {file.weights}"
         raise Refused(f"adapter_path: {where} has peft_type {kind!r}; {', '.join(peft.SETTINGS)} are read")
     _check_whole(file, "lora" if kind == "LORA" else {"LOHA": "hada", "LOKR": "lokr"}.get(str(kind), ""))
-    for key in {"LORA": ("r", "lora_alpha"), "LOHA": ("r", "alpha"), "LOKR": ("r", "alpha")}.get(str(kind), ()):
-        if type(content.get(key)) not in (int, float):
-            raise file.refuse(f"its configuration must say {key}, which sets its strength, says {content.get(key)!r}")
+    if kind in _SIZES:
+        _check_sizes(file, content, _SIZES[kind])
+    if kind == "LORA":
+        for module in file.parts:
+            _rank(file, module, int(peft.resolved(content, "rank_pattern", "r", official(module))))
     for module, alpha in _alphas(file).items():
         _check_alpha(file, module, alpha, str(kind), content)
     names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
     return AdapterFiles(file.weights, str(kind), config, file.layout, names, dict(content))
 
 
-def _check_alpha(file: _File, module: str, alpha: float, kind: str, content: Mapping[str, Any]) -> None:
+def _check_sizes(file: Contents, content: Mapping[str, Any], alpha: str) -> None:
+    """Refuse a configuration whose ranks and alphas are no numbers to compute with."""
+    for key in ("rank_pattern", "alpha_pattern"):
+        patterns = content.get(key) or {}
+        if not isinstance(patterns, dict) or not all(_compiles(pattern) for pattern in patterns):
+            raise file.refuse(f"its configuration's {key} must be an object of patterns, is {patterns!r}")
+    ranks = [content.get("r"), *(content.get("rank_pattern") or {}).values()]
+    alphas = [content.get(alpha), *(content.get("alpha_pattern") or {}).values()]
+    for key, value in (("r", content.get("r")), (alpha, content.get(alpha))):
+        if value is None:
+            raise file.refuse(f"its configuration must say {key}, without which its strength is not known")
+    for rank in ranks:
+        if type(rank) is not int or rank < 1:
+            raise file.refuse(f"its configuration's r must be a whole number of at least 1, is {rank!r}")
+    for one in alphas:
+        if type(one) not in (int, float) or not math.isfinite(one):
+            raise file.refuse(f"its configuration's {alpha} must be a finite number, is {one!r}")
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+def _rank(file: Contents, module: str, said: int | None = None) -> int:
+    """The rank that the shapes of A and B tell. Raises Refused where they make no product, or another rank is said."""
+    a, b = (file.parts[module][part].stored.shape for part in sorted(_PAIR))
+    if len(a) < 2 or len(b) < 2 or not a[0]:
+        raise file.refuse(f"{official(module)} has shapes that make no product: A {list(a)}, B {list(b)}")
+    if a[0] != b[1] or said not in (None, a[0]):
+        words = "" if said is None else f", its configuration says {said}"
+        raise file.refuse(f"{official(module)} has rank {a[0]} in A and {b[1]} in B{words}")
+    return a[0]
+
+
+def _check_alpha(file: Contents, module: str, alpha: float, kind: str, content: Mapping[str, Any]) -> None:
     """Refuse a module whose alpha in the weights is another than in the configuration."""
     name, key = official(module), "lora_alpha" if kind == "LORA" else "alpha"
     rank, said = peft.resolved(content, "rank_pattern", "r", name), peft.resolved(content, "alpha_pattern", key, name)
@@ -193,15 +148,10 @@ def _check_alpha(file: _File, module: str, alpha: float, kind: str, content: Map
         raise file.refuse(f"the alpha of {name} is {alpha:g} in the weights and {expected:g} by its configuration")
 
 
-def _of_pairs(file: _File, alpha: float | None) -> AdapterFiles:
+def _of_pairs(file: Contents, alpha: float | None) -> AdapterFiles:
     _check_whole(file, "lora")
     alphas = _known_alphas(file, alpha, list(file.parts))
-    ranks = {}
-    for module, parts in file.parts.items():
-        a, b = (parts[part].stored.shape for part in sorted(_PAIR))
-        if len(a) < 2 or len(b) < 2 or a[0] != b[1] or not a[0]:
-            raise file.refuse(f"{official(module)} has shapes that make no product: A {list(a)}, B {list(b)}")
-        ranks[module] = a[0]
+    ranks = {module: _rank(file, module) for module in file.parts}
     dora = "lora_magnitude_vector" in file.kinds
     base = file.metadata.get("base", "")
     names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
@@ -210,7 +160,7 @@ def _of_pairs(file: _File, alpha: float | None) -> AdapterFiles:
     return AdapterFiles(file.weights, "LORA", None, layout, names, settings)
 
 
-def _of_lycoris(file: _File, alpha: float | None) -> AdapterFiles:
+def _of_lycoris(file: Contents, alpha: float | None) -> AdapterFiles:
     for start in _FACTORS:
         _check_whole(file, start, some=True)
     whole = {module for module, parts in file.parts.items() if {"lokr_w1", "lokr_w2"} <= set(parts)}
@@ -223,7 +173,7 @@ def _of_lycoris(file: _File, alpha: float | None) -> AdapterFiles:
     return AdapterFiles(file.weights, kind, layout=file.layout, names=names, alphas=added)
 
 
-def _check_whole(file: _File, start: str, some: bool = False) -> None:
+def _check_whole(file: Contents, start: str, some: bool = False) -> None:
     """Refuse modules that lack a factor of the algorithm whose parts start so; with `some`, of those that have any."""
     if not start:
         return
@@ -241,7 +191,7 @@ def _check_whole(file: _File, start: str, some: bool = False) -> None:
         )
 
 
-def _alphas(file: _File) -> dict[str, float]:
+def _alphas(file: Contents) -> dict[str, float]:
     """Module -> alpha, of those that have one in the weights."""
     found = {}
     for module, parts in file.parts.items():
@@ -256,7 +206,7 @@ def _alphas(file: _File) -> dict[str, float]:
     return found
 
 
-def _known_alphas(file: _File, given: float | None, modules: Collection[str]) -> dict[str, float]:
+def _known_alphas(file: Contents, given: float | None, modules: Collection[str]) -> dict[str, float]:
     """The alpha of every module. Raises Refused where it is said nowhere, or twice."""
     said = _alphas(file)
     lacking = [module for module in modules if module not in said]

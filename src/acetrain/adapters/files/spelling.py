@@ -53,6 +53,11 @@ def told(key: str) -> Told | None:
     return Told(found, _part_of(part[0])) if part and found else None
 
 
+def start_of(key: str) -> str:
+    """What stands in a name before its part."""
+    return _PART.split(key, maxsplit=1)[0]
+
+
 def module_of(name: str) -> str | None:
     """The module of the DiT, in diffusers spelling, that a name with any prefix stands for; None for no module."""
     bare = _unwrapped(name)
