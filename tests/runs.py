@@ -69,6 +69,8 @@ class Run:
 
 def launch(log: Path, *arguments: str) -> Run:
     """Start a job in a process of its own; what it prints goes to `log` and its sibling `.out`."""
+    for printed in (log.with_suffix(".out"), log):  # here, as a process may be killed before it has opened them
+        printed.write_text("")
     process = FORKS.Process(target=_main, args=(arguments, log.with_suffix(".out"), log))
     process.start()
     return Run(process, log)
