@@ -50,7 +50,7 @@ def side_steps(folder: Path, **fields: Any) -> Path:
 
 
 def test_ranks_go_where_the_squared_value_is_largest_for_its_price(report: Path) -> None:
-    """Per parameter: Q 16, 9, .01 over its price, K 4, 4 (its second is brought down to its first), UP 25."""
+    """By price: UP 25 first, then Q's 16 and 9, then K's 4 and 6.25, which count as 5.125 each, then Q's .01."""
     whole = {Q: 3, K: 2, UP: 1}
     assert targets(report, 1e9).ranks(LAYERS) == whole
     assert targets(report, PRICE[UP] + PRICE[Q] + 1).ranks(LAYERS) == {Q: 1, UP: 1}

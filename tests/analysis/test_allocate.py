@@ -69,5 +69,25 @@ def test_a_least_that_cannot_be_is_refused() -> None:
         allocate(candidates, 100, least=2)
 
 
-def test_falling_values_never_rise_and_never_go_below_zero() -> None:
-    assert falling([3.0, 5.0, 1.0, 2.0, -1.0, 0.5]) == [3.0, 3.0, 1.0, 1.0, 0.0, 0.0]
+def chord(sums: list[float], left: int, right: int, place: int) -> float:
+    """The line between two points of a curve, at a place between them."""
+    share = (place - left) / (right - left) if right > left else 0.0
+    return (1 - share) * sums[left] + share * sums[right]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_falling_gains_are_the_slopes_of_the_least_concave_majorant(seed: int) -> None:
+    draw = random.Random(seed)
+    gains = [draw.choice([0.0, draw.random(), 1.0]) for _ in range(12)]
+    sums = [0.0, *itertools.accumulate(gains)]
+    majorant = [
+        max(chord(sums, left, right, place) for left in range(place + 1) for right in range(place, len(sums)))
+        for place in range(len(sums))
+    ]
+    assert [0.0, *itertools.accumulate(falling(gains))] == pytest.approx(majorant)
+
+
+def test_gains_that_fall_stay_and_others_share() -> None:
+    assert falling([3.0, 5.0, 1.0, 2.0, 0.0, 0.5]) == pytest.approx([4.0, 4.0, 1.5, 1.5, 0.25, 0.25])
+    assert falling([4.0, 4.0, 2.0, 0.0]) == [4.0, 4.0, 2.0, 0.0]
+    assert falling([]) == []

@@ -88,7 +88,7 @@ class BySensitivity(Targets):
         known = [name for name in shapes if name in measured]
         whole = sum(rows * columns for rows, columns in (shapes[name] for name in known))
         candidates = {
-            name: Candidate([value**2 for value in falling(measured[name].spectrum)], sum(shapes[name]))
+            name: Candidate(falling([max(value, 0.0) ** 2 for value in measured[name].spectrum]), sum(shapes[name]))
             for name in known
         }
         return allocate(candidates, self.budget * whole if self.budget <= 1 else self.budget)

@@ -52,13 +52,20 @@ def _next(candidate: Candidate, order: int, name: str, rank: int) -> tuple[float
     return (-gain / candidate.cost, order, name) if gain > 0 else None
 
 
-def falling(values: Sequence[float]) -> list[float]:
-    """The values, none above one before it and none below 0: what noise has lifted is brought down."""
-    lowest, fallen = float("inf"), []
-    for value in values:
-        lowest = min(lowest, max(value, 0.0))
-        fallen.append(lowest)
-    return fallen
+def falling(gains: Sequence[float]) -> list[float]:
+    """The gains made to fall: where later ones are larger, all up to them get their mean.
+
+    These are the slopes of the least concave majorant of their sum (pool adjacent violators: Barlow et al. 1972): ranks
+    that only pay together are weighed by what they bring together, and the sum stays the same.
+    """
+    pools: list[tuple[float, int]] = []
+    for gain in gains:
+        total, count = gain, 1
+        while pools and pools[-1][0] * count < total * pools[-1][1]:
+            earlier, many = pools.pop()
+            total, count = total + earlier, count + many
+        pools.append((total, count))
+    return [total / count for total, count in pools for _ in range(count)]
 
 
 def spent(candidates: Mapping[str, Candidate], ranks: Mapping[str, int]) -> int:
