@@ -12,7 +12,7 @@ from acetrain.adapters.files.fit import digest
 from acetrain.adapters.kinds import needs_base
 from acetrain.config import repeatable, resolved
 from acetrain.errors import require
-from acetrain.training.run_folder import RunFolder
+from acetrain.training.run_folder import RunFolder, signature_of
 
 
 @dataclass
@@ -22,7 +22,8 @@ class Compare:
     adapter_paths: list[str]
     """Two adapters, each the folder that a run wrote or its safetensors; their types may differ."""
     out_dir: str
-    """Folder to write `compare.json`, `compare.csv` and `compare.png` to."""
+    """Folder to write `compare.json`, `compare.csv` and `compare.png` to; empty for `runs/compare-<signature>`. In a
+    multirun, the folder that holds one such folder a job."""
     rank: int | None
     """Largest directions of each update whose spaces are compared, at least 1; null for all it has."""
     model: Model
@@ -33,7 +34,6 @@ class Compare:
 
     def __post_init__(self) -> None:
         require(len(self.adapter_paths) == 2, "adapter_paths", "two adapters", self.adapter_paths)
-        require(bool(self.out_dir), "out_dir", "a folder", self.out_dir)
         require(self.rank is None or self.rank >= 1, "rank", "at least 1, or null", self.rank)
 
     def check(self) -> None:
@@ -54,7 +54,13 @@ class Compare:
         identity = {"rank": self.rank, "adapters": [digest(Path(path)) for path in self.adapter_paths]}
         if any(self.based):
             identity["model"] = sample_weights(self.model.checkpoint, "transformer")
-        return RunFolder(Path(self.out_dir), identity)
+        default = Path("runs") / f"compare-{signature_of(identity)}"
+        return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
+
+    def place(self, parent: str) -> None:
+        """Put the comparison of a multirun below `parent`, in a folder of its own that a second start finds again."""
+        self.out_dir = str(Path(parent) / f"compare-{signature_of(self.folder.identity)}")
+        del self.folder
 
     def run(self) -> None:
         """Compare, write the figures, and print them by kind of module."""
