@@ -22,6 +22,7 @@ from acetrain.flow.weighting import CosmapWeighting, Debias, MinSnr, SigmaSqrt, 
 from acetrain.jobs.adopt import Adopt
 from acetrain.jobs.compare import Compare
 from acetrain.jobs.explain import Explain
+from acetrain.jobs.export import Export
 from acetrain.jobs.generate import Generate
 from acetrain.jobs.inspect import Inspect
 from acetrain.jobs.preprocess import Preprocess
@@ -61,6 +62,7 @@ JOBS: Mapping[str, type] = {
     "sensitivity": Sensitivity,
     "generate": Generate,
     "inspect": Inspect,
+    "export": Export,
     "prune": Prune,
     "compare": Compare,
     "explain": Explain,
@@ -75,6 +77,7 @@ PRODUCTS: Mapping[str, str] = {
     "train": "out_dir",
     "sensitivity": "out_dir",
     "generate": "output",
+    "export": "output",
     "prune": "out_dir",
     "compare": "out_dir",
 }

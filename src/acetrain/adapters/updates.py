@@ -79,10 +79,14 @@ def read_updates(path: Path, model: "Model | None" = None) -> Updates:
     Raises Refused where a tensor is not finite, is of no type that is read, or does not fit, and where `model` is
     missing.
     """
-    files = saved.locate(path)
+    return updates_of(saved.locate(path), model)
+
+
+def updates_of(files: AdapterFiles, model: "Model | None" = None) -> Updates:
+    """Read an adapter that has been located; otherwise as `read_updates`."""
     if needs_base(files.kind, peft.is_dora(files)):
         if model is None:
-            raise Refused(f"adapter_path: {path} is a {files.kind} adapter, which needs its base's weights")
+            raise Refused(f"adapter_path: {files.weights} is a {files.kind} adapter, which needs its base's weights")
         from acetrain.adapters.from_base import read_from_base
 
         return read_from_base(files, model)

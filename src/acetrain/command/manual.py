@@ -25,6 +25,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'adapter_path=RUN/adapter prompt="slow jazz, brushes" duration=30 output=jazz.wav',
         "prompt=@prompt.txt lyrics=@lyrics.txt output=song.flac",
     ),
+    "export": (
+        "adapter_path=RUN/adapter format=comfyui output=song.safetensors",
+        "adapter_path=RUN/adapter format=merged model=turbo output=checkpoints/acestep-v15-turbo-mine dtype=bf16",
+    ),
     "inspect": ("RUN/adapter", "lora.safetensors", "lora.safetensors --json"),
     "explain": ("", "adapter", "adapter=lora", "train"),
 }

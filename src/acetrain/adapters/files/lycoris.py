@@ -26,6 +26,7 @@ _SPELT = (
     (re.compile(r"(condition_embedder)"), "{}"),
 )
 """Names in a file, whose dots have become underscores, and what they were."""
+_STARTS = {"lokr": "lokr_", "loha": "hada_"}
 SETTINGS = ("linear_dim", "linear_alpha", "factor", "decompose_both", "weight_decompose", "ranks", "alphas")
 """Entries of the header's settings that fix what the weights do."""
 
@@ -70,6 +71,17 @@ def settings_of(header: Header, algorithm: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return settings if isinstance(settings, dict) else {}
+
+
+def header_for(products: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The header of a file of these parts, by module: the algorithm, and its settings as far as the parts tell."""
+    parts = {part for found in products.values() for part in found}
+    found = [name for name, start in _STARTS.items() if any(part.startswith(start) for part in parts)]
+    algorithm = found[0] if found else "locon"
+    alphas = {official(name): float(own["alpha"]) for name, own in products.items() if "alpha" in own}
+    settings = {"alphas": alphas, "target_modules": sorted(map(official, products))}
+    settings["weight_decompose"] = "dora_scale" in parts
+    return {"format": "lycoris", "algo": algorithm, f"{algorithm}_config": json.dumps(settings, sort_keys=True)}
 
 
 def save(

@@ -44,12 +44,14 @@ def recognise(weights: Path, header: Header, config: Path | None, alpha: float |
     """
     file = sort_tensors(weights, header)
     if file.kinds <= delta.PARTS.keys():
+        _refuse_alpha(file, alpha)
         names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}")
         return AdapterFiles(weights, delta.KIND, layout="ComfyUI", names=names)
     products = any(part.startswith(("hada", "lokr")) for part in file.kinds) or "dora_scale" in file.kinds
     own = weights.name == peft.WEIGHTS or not all("alpha" in parts for parts in file.parts.values())
     content = _spelt(peft.read_config(config)) if config and own and file.layout != "LyCORIS" else _of_header(file)
     if content is not None:
+        _refuse_alpha(file, alpha)
         return _of_peft(file, content, config if config and own else None)
     if products:
         return _of_lycoris(file, alpha)
@@ -206,6 +208,12 @@ def _alphas(file: Contents) -> dict[str, float]:
     return found
 
 
+def _refuse_alpha(file: Contents, given: float | None) -> None:
+    """Refuse an alpha that is given to an adapter of known strength."""
+    if given is not None:
+        raise Refused(f"adapter_alpha: must be null where the adapter says its alpha, as {file.weights} does")
+
+
 def _known_alphas(file: Contents, given: float | None, modules: Collection[str]) -> dict[str, float]:
     """The alpha of every module. Raises Refused where it is said nowhere, or twice."""
     said = _alphas(file)
@@ -216,6 +224,6 @@ def _known_alphas(file: Contents, given: float | None, modules: Collection[str])
             f"{len(file.parts)} modules says it\nask who trained it, then write it down: "
             f"acetrain export adapter_path={file.weights} adapter_alpha=ALPHA format=peft output=DIR"
         )
-    if given is not None and not lacking:
-        raise Refused(f"adapter_alpha: must be null where the adapter says its alpha, as {file.weights} does")
+    if not lacking:
+        _refuse_alpha(file, given)
     return said | {module: given for module in lacking if given is not None}
