@@ -20,6 +20,7 @@ from acetrain.flow.loss import Huber, LogCosh, Mse
 from acetrain.flow.timesteps import Acestep, Beta, Cosmap, Discrete, LogitNormal, Mode, Uniform
 from acetrain.flow.weighting import CosmapWeighting, Debias, MinSnr, SigmaSqrt, Unweighted
 from acetrain.jobs.adopt import Adopt
+from acetrain.jobs.combine import Combine
 from acetrain.jobs.compare import Compare
 from acetrain.jobs.explain import Explain
 from acetrain.jobs.export import Export
@@ -63,6 +64,7 @@ JOBS: Mapping[str, type] = {
     "generate": Generate,
     "inspect": Inspect,
     "export": Export,
+    "combine": Combine,
     "prune": Prune,
     "compare": Compare,
     "explain": Explain,
@@ -78,6 +80,7 @@ PRODUCTS: Mapping[str, str] = {
     "sensitivity": "out_dir",
     "generate": "output",
     "export": "output",
+    "combine": "output",
     "prune": "out_dir",
     "compare": "out_dir",
 }

@@ -12,6 +12,7 @@ from acetrain.adapters import formulas
 from acetrain.adapters.files import lycoris, peft
 from acetrain.adapters.files.found import AdapterFiles
 from acetrain.adapters.files.spelling import told
+from acetrain.adapters.low_rank import LowRank
 from acetrain.adapters.updates import Updates, peft_size, read_finite
 from acetrain.analysis.truncate import decompose, truncations
 from acetrain.errors import Refused
@@ -82,6 +83,18 @@ def as_products(pairs: Pairs) -> Products:
     }
 
 
+def nearest_lora(update: LowRank, rank: int | None, energy: float | None) -> tuple[LowRank, float, float]:
+    """The best update of at most `rank`, or of the least rank that keeps this share of the squared singular values;
+    its squared distance, and the squared norm of the whole."""
+    whole = decompose(update)
+    squares = whole.s.square()
+    total = squares.sum().item()
+    kept = whole.rank if rank is None else min(rank, whole.rank)
+    if energy is not None:
+        kept = min(kept, int((squares.cumsum(0) < energy * total).sum()) + 1)
+    return truncations(whole).at(kept).factors(), squares[kept:].sum().item(), total
+
+
 def truncated(updates: Updates, rank: int, advance: Callable[[], None]) -> tuple[Pairs, float]:
     """The nearest LoRA of at most this rank in every module, and how far it is: |dW - dW'| / |dW| over all of them.
 
@@ -89,12 +102,10 @@ def truncated(updates: Updates, rank: int, advance: Callable[[], None]) -> tuple
     """
     found, error, norm = {}, 0.0, 0.0
     for name in updates.names:
-        whole = decompose(updates[name])
-        cut = truncations(whole).at(rank).factors()
-        a, b = cut.a.reshape(cut.rank, -1, *whole.kernel), cut.b.reshape(*cut.b.shape, *(1 for _ in whole.kernel))
+        cut, lost, total = nearest_lora(updates[name], rank, None)
+        a, b = cut.a.reshape(cut.rank, -1, *cut.kernel), cut.b.reshape(*cut.b.shape, *(1 for _ in cut.kernel))
         found[name] = Pair(a.float(), b.float(), float(cut.rank))
-        error += whole.s[rank:].square().sum().item()
-        norm += whole.s.square().sum().item()
+        error, norm = error + lost, norm + total
         advance()
     return found, math.sqrt(error / norm) if norm else 0.0
 

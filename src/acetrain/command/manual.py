@@ -29,6 +29,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "adapter_path=RUN/adapter format=comfyui output=song.safetensors",
         "adapter_path=RUN/adapter format=merged model=turbo output=checkpoints/acestep-v15-turbo-mine dtype=bf16",
     ),
+    "combine": (
+        "adapter_paths=[a/adapter,b.safetensors] weights=[0.7,0.5] output=both",
+        "model=turbo checkpoint=checkpoints/my-fine-tune rank=64 output=extracted",
+    ),
     "inspect": ("RUN/adapter", "lora.safetensors", "lora.safetensors --json"),
     "explain": ("", "adapter", "adapter=lora", "train"),
 }
