@@ -20,7 +20,7 @@ class Compare:
     """Compare what two adapters add to each weight: directions, spaces, sizes."""
 
     adapter_paths: list[str]
-    """Two adapters, each the folder that a run wrote or its safetensors; their types may differ."""
+    """Two adapters in any layout, each a file, an adapter's folder, or a run's; their types may differ."""
     out_dir: str
     """Folder to write `compare.json`, `compare.csv` and `compare.png` to; empty for `runs/compare-<signature>`. In a
     multirun, the folder that holds one such folder a job."""

@@ -33,7 +33,7 @@ class Generate:
     """Generate music from a prompt, with the base or an adapter."""
 
     adapter_path: str
-    """Folder of the adapter as a run writes it, or its safetensors; empty for the base alone."""
+    """Adapter in any layout: a file, an adapter's folder, or a run's; empty for the base alone."""
     scale: float
     """Strength of the adapter; 1 is what it was trained at, 0 the base."""
     adapter_paths: list[str]

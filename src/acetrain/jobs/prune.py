@@ -59,7 +59,7 @@ class Prune:
     """Truncate an adapter to lower ranks."""
 
     adapter_path: str
-    """Folder of the adapter as a run writes it, or its safetensors; of any type, the result is a LoRA."""
+    """Adapter in any layout: a file, an adapter's folder, or a run's; of any type, the result is a LoRA."""
     out_dir: str
     """Folder to write to: `adapter/`, `prune.json` and a plot."""
     method: Method
