@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import foreign
@@ -9,7 +10,7 @@ import pytest
 import torch
 from fabricate import base
 from safetensors.torch import load_file, save_file
-from test_kinds import LAYERS, NAMES, effective
+from test_kinds import KINDS, LAYERS, NAMES, effective
 from test_lycoris import KINDS as LYCORIS
 from test_lycoris import NAMES as OF_LYCORIS
 from test_lycoris import attached
@@ -18,6 +19,7 @@ from torch import Tensor
 from acetrain.acestep.names import official
 from acetrain.adapters.files import saved
 from acetrain.adapters.files.spelling import module_of, told
+from acetrain.adapters.lora import LoRA
 from acetrain.adapters.updates import read_updates
 from acetrain.errors import Refused
 
@@ -90,6 +92,25 @@ def test_an_alpha_that_nobody_says_is_asked_for(tmp_path: Path) -> None:
     told = foreign.PRODUCERS["kohya"](tmp_path / "told")
     with pytest.raises(Refused, match="adapter_alpha: must be null where the adapter says its alpha"):
         saved.locate(told, alpha=8.0)
+
+
+def test_a_run_goes_on_from_a_foreign_adapter(tmp_path: Path) -> None:
+    lora = KINDS["lora"]
+    assert isinstance(lora, LoRA)
+    ranks = {official(name): rank for name, rank in foreign.RANKS.items() if rank != 4}
+    alphas = {official(name): alpha for name, alpha in foreign.ALPHAS.items() if alpha != 8}
+    file = foreign.PRODUCERS["kohya"](tmp_path)
+    adapter = replace(lora, alpha=8.0, ranks=ranks, alphas=alphas, start_from=str(file))
+    adapter.check({name: LAYERS[name] for name in NAMES})
+    loaded, plain = base(), dict(base().dit.named_parameters())
+    adapter.attach(loaded.dit, NAMES, seed=0)
+    for name, change in foreign.truth().items():
+        found = effective(loaded.dit.get_submodule(name), LAYERS[name][1])
+        assert torch.allclose(found, plain[f"{name}.weight"] + change, atol=1e-5), name
+    with pytest.raises(
+        Refused, match=r"start_from: .* has other settings: lora_alpha \(8.0 there, 16.0 here\)"
+    ):
+        replace(adapter, alpha=16.0).check({name: LAYERS[name] for name in NAMES})
 
 
 def test_two_alphas_that_disagree_are_refused(tmp_path: Path) -> None:

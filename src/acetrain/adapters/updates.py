@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r"\.(?=(?:lora|hada|lokr)_)")
 """Where a name in a PEFT file turns from the module to its part."""
-_LORA = {"lora_A.weight", "lora_B.weight"}
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,6 @@ def _of_peft(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:
     config = peft.config_of(files)
     sizes = {name: peft_size(config, files.kind, official(name)) for name in parts}
     ranks = {name: rank for name, (rank, _) in sizes.items()}
-    if files.kind == "LORA":
-        _check_lora(files, parts, ranks)
     formula = formulas.PEFT[files.kind]
 
     def compute(name: str) -> LowRank:
@@ -143,21 +140,6 @@ def peft_size(config: Mapping[str, Any], kind: str, name: str) -> tuple[int, flo
     rank = int(peft.resolved(config, "rank_pattern", "r", name))
     alpha = float(peft.resolved(config, "alpha_pattern", "lora_alpha" if kind == "LORA" else "alpha", name))
     return rank, alpha / (math.sqrt(rank) if kind == "LORA" and config.get("use_rslora") else rank)
-
-
-def _check_lora(files: AdapterFiles, parts: Mapping[str, Mapping[str, Tensor]], ranks: Mapping[str, int]) -> None:
-    for name, found in parts.items():
-        if set(found) != _LORA:
-            raise Refused(
-                f"adapter_path: {files.weights}: {official(name)} must have {' and '.join(sorted(_LORA))}, "
-                f"has {', '.join(sorted(found))}"
-            )
-        inner = found["lora_A.weight"].shape[0], found["lora_B.weight"].shape[1]
-        if inner != (ranks[name], ranks[name]):
-            raise Refused(
-                f"adapter_path: {files.weights}: {official(name)} has rank {inner[0]} in A and {inner[1]} in B, "
-                f"its configuration says {ranks[name]}"
-            )
 
 
 def _of_lycoris(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:

@@ -102,4 +102,4 @@ def _adds_nothing(weights: Path, header: Header, keys: Sequence[str]) -> bool:
 def _is_zero(weights: Path, stored: Stored) -> bool:
     with weights.open("rb") as stream:
         stream.seek(stored.start)
-        return not any(stream.read(stored.length))
+        return stream.read(stored.length).count(0) == stored.length

@@ -1,12 +1,12 @@
 """LyCORIS' own file: one safetensors, modules by official names, alpha as a tensor, settings in its header."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acetrain.acestep.names import diffusers, linear_layers, official
+from acetrain.acestep.names import linear_layers, official
+from acetrain.adapters.files import spelling
 from acetrain.adapters.files.found import AdapterFiles
 from acetrain.atomic import replacing
 from acetrain.errors import Refused
@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 WEIGHTS = {algorithm: f"{algorithm}_weights.safetensors" for algorithm in ("lokr", "loha", "locon")}
 """Algorithm -> name of its file; the official trainer writes and the official app reads that of LoKr."""
 PREFIX = "lycoris_"
-_SPELT = (
-    (re.compile(r"layers_(\d+)_(self_attn|cross_attn)_([qkvo]_proj)"), "layers.{}.{}.{}"),
-    (re.compile(r"layers_(\d+)_mlp_(gate_proj|up_proj|down_proj)"), "layers.{}.mlp.{}"),
-    (re.compile(r"(time_embed|time_embed_r)_(linear_1|linear_2|time_proj)"), "{}.{}"),
-    (re.compile(r"(proj_in|proj_out)_1"), "{}.1"),
-    (re.compile(r"(condition_embedder)"), "{}"),
-)
-"""Names in a file, whose dots have become underscores, and what they were."""
 _STARTS = {"lokr": "lokr_", "loha": "hada_"}
 SETTINGS = ("linear_dim", "linear_alpha", "factor", "decompose_both", "weight_decompose", "ranks", "alphas")
 """Entries of the header's settings that fix what the weights do."""
@@ -51,10 +43,8 @@ def module_of(key: str) -> str:
 
     Raises Refused where no module of any DiT is called so.
     """
-    name = key.removeprefix(PREFIX)
-    for pattern, spelt in _SPELT:
-        if found := pattern.fullmatch(name):
-            return diffusers(spelt.format(*found.groups()))
+    if found := spelling.module_of(key):
+        return found
     raise Refused(f"adapter_path: {key!r} is the name of no module of the DiT")
 
 

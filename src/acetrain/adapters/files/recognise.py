@@ -98,7 +98,13 @@ def _of_peft(file: Contents, content: Mapping[str, Any], config: Path | None) ->
     for module, alpha in _alphas(file).items():
         _check_alpha(file, module, alpha, str(kind), content)
     names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
-    return AdapterFiles(file.weights, str(kind), config, file.layout, names, dict(content))
+    return AdapterFiles(file.weights, str(kind), config, _layout(file), names, dict(content))
+
+
+def _layout(file: Contents) -> str:
+    """The layout of pairs: ComfyUI's are PEFT's with an alpha for every module."""
+    told = all("alpha" in parts for parts in file.parts.values())
+    return "ComfyUI" if told and file.layout == "PEFT" else file.layout
 
 
 def _check_sizes(file: Contents, content: Mapping[str, Any], alpha: str) -> None:
@@ -157,9 +163,8 @@ def _of_pairs(file: Contents, alpha: float | None) -> AdapterFiles:
     dora = "lora_magnitude_vector" in file.kinds
     base = file.metadata.get("base", "")
     names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
-    layout = "ComfyUI" if file.layout == "PEFT" and _alphas(file) else file.layout
     settings = lora_configuration(ranks, alphas, False, base, dora)
-    return AdapterFiles(file.weights, "LORA", None, layout, names, settings)
+    return AdapterFiles(file.weights, "LORA", None, _layout(file), names, settings)
 
 
 def _of_lycoris(file: Contents, alpha: float | None) -> AdapterFiles:
