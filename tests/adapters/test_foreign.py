@@ -107,9 +107,7 @@ def test_a_run_goes_on_from_a_foreign_adapter(tmp_path: Path) -> None:
     for name, change in foreign.truth().items():
         found = effective(loaded.dit.get_submodule(name), LAYERS[name][1])
         assert torch.allclose(found, plain[f"{name}.weight"] + change, atol=1e-5), name
-    with pytest.raises(
-        Refused, match=r"start_from: .* has other settings: lora_alpha \(8.0 there, 16.0 here\)"
-    ):
+    with pytest.raises(Refused, match=r"start_from: .* has other settings: lora_alpha \(8.0 there, 16.0 here\)"):
         replace(adapter, alpha=16.0).check({name: LAYERS[name] for name in NAMES})
 
 
