@@ -55,6 +55,8 @@ def pareto(axes: Axes, name: str, found: Mapping[str, Mapping[str, Any]]) -> Non
     )
     axes.set(xscale="log", title=name, xlabel="parameters", ylabel="change of the held-out loss")
     axes.set_yscale("symlog", linthresh=1e-3)
+    axes.set_ylim(-4e-4, 0.5)
+    axes.xaxis.set_minor_formatter("")
 
 
 def agreement(axes: Axes, found: Sequence[tuple[float, float]]) -> None:
@@ -82,7 +84,7 @@ def main(given: Sequence[str]) -> None:
     figure, panels = plt.subplots(1, len(adapters) + 1, figsize=(4.6 * (len(adapters) + 1), 4.4), layout="constrained")
     for axes, (name, found) in zip(panels, adapters.items(), strict=False):
         pareto(axes, name, found)
-    panels[0].legend(fontsize=7)
+    panels[0].legend(fontsize=7, loc="lower left")
     together = [pair for found in adapters.values() for pair in pairs(found)]
     agreement(panels[-1], together)
     figure.savefig(HERE / "pruning_study.png", dpi=110)
