@@ -1,5 +1,6 @@
 """Adapters of other tools come in at the strength they were trained at, or are refused by name."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,6 +40,28 @@ def test_a_foreign_adapter_is_attached_at_any_scale(producer: str, tmp_path: Pat
     for name, change in foreign.truth().items():
         found = effective(loaded.dit.get_submodule(name), LAYERS[name][1])
         assert torch.allclose(found, plain[f"{name}.weight"] + 0.5 * change, atol=1e-5), name
+
+
+@pytest.mark.parametrize("start", ["base_model.model.", "transformer."])
+def test_patterns_may_be_written_for_either_spelling(start: str, tmp_path: Path) -> None:
+    patterns = {"rank_pattern": {"to_q": 3, r"layers\.1\..*": 2}, "alpha_pattern": {"to_q": 12, r"mlp\.\w+": 1}}
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, **patterns}
+    ranks = {"to_q": 3, "to_k": 2}
+    content = {}
+    for name in NAMES:
+        rank, (outputs, inputs) = ranks.get(name.rpartition(".")[2], 4), LAYERS[name]
+        content |= {f"{start}{name}.lora_A.weight": torch.ones(rank, inputs)}
+        content |= {f"{start}{name}.lora_B.weight": torch.ones(outputs, rank)}
+    if start == "transformer.":
+        said = json.dumps({start + key: value for key, value in config.items()})
+        path = foreign.single(tmp_path, content, {"lora_adapter_metadata": said})
+    else:
+        path = foreign.write(tmp_path, content, config)
+    expected = {"to_q": 4.0, "to_k": 4.0, "down_proj": 0.25}
+    assert read_updates(path).strengths == {name: expected.get(name.rpartition(".")[2], 2.0) for name in NAMES}
+    loaded = base().dit
+    saved.load(loaded, [(path, 1.0)])
+    assert loaded.get_submodule(NAMES[0]).scaling["default"] == 4.0  # pyright: ignore
 
 
 def test_every_spelling_of_a_module_is_known_and_no_other() -> None:

@@ -50,10 +50,10 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def resolved(config: Mapping[str, Any], key: str, value: str, name: str) -> Any:
-    """A module's rank or alpha, by its official name, in a configuration whose patterns are regular expressions."""
+def resolved(config: Mapping[str, Any], key: str, value: str, *names: str) -> Any:
+    """A module's rank or alpha, by the names it goes by, in a configuration whose patterns are regular expressions."""
     for pattern, found in (config.get(key) or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", name):
+        if any(re.fullmatch(rf"(.*\.)?({pattern})", name) for name in names):
             return found
     return config.get(value)
 

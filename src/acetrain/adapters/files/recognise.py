@@ -92,6 +92,7 @@ def _of_peft(file: Contents, content: Mapping[str, Any], config: Path | None) ->
     _check_whole(file, "lora" if kind == "LORA" else {"LOHA": "hada", "LOKR": "lokr"}.get(str(kind), ""))
     if kind in _SIZES:
         _check_sizes(file, content, _SIZES[kind])
+        content = _by_module(file, content)
     if kind == "LORA":
         for module in file.parts:
             _rank(file, module, int(peft.resolved(content, "rank_pattern", "r", official(module))))
@@ -99,6 +100,15 @@ def _of_peft(file: Contents, content: Mapping[str, Any], config: Path | None) ->
         _check_alpha(file, module, alpha, str(kind), content)
     names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
     return AdapterFiles(file.weights, str(kind), config, _layout(file), names, dict(content))
+
+
+def _by_module(file: Contents, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with patterns that are names of modules, whichever spelling they were written for."""
+    told = dict(content)
+    for key in ("rank_pattern", "alpha_pattern"):
+        found = {module: peft.resolved(content, key, "", official(module), module) for module in file.parts}
+        told[key] = {official(module): value for module, value in found.items() if value is not None}
+    return told
 
 
 def _layout(file: Contents) -> str:
