@@ -68,6 +68,13 @@ def test_a_budget_below_one_rank_each_is_refused_unless_modules_may_go() -> None
         chosen(OPTIONS, Budget("bytes", 19, shared=True), 4)
 
 
+def test_a_shared_budget_that_pays_only_modules_that_gain_nothing_is_refused() -> None:
+    options = {"zero": Candidate([], 3), "moved": Candidate([1.0], 10)}
+    with pytest.raises(Refused, match="parameters: must be at least 10, the cheapest module's first rank, got 9"):
+        chosen(options, Budget("parameters", 9, shared=True), 4)
+    assert chosen(options, Budget("parameters", 10, shared=True), 4) == {"zero": 0, "moved": 1}
+
+
 def test_shared_energy_takes_the_fewest_of_the_path() -> None:
     total = sum(sum(one.gains) for one in OPTIONS.values())
     order = ranks.path(OPTIONS)

@@ -94,8 +94,8 @@ def common_within(candidates: Candidates, budget: str, amount: int, size: int) -
 
 
 def shared_within(candidates: Candidates, budget: str, amount: int, size: int) -> dict[str, int]:
-    """Ranks that share `amount`, by gain per parameter. Raises Refused where no single rank can be paid."""
-    least = size * min(candidate.cost for candidate in candidates.values())
+    """Ranks that share `amount`, by gain per parameter. Raises Refused where it pays no rank that gains."""
+    least = size * min(candidate.cost for candidate in candidates.values() if any(candidate.gains))
     if amount < least:
         raise Refused(f"{budget}: must be at least {least}, the cheapest module's first rank, got {amount}")
     return allocate(candidates, amount // size)
