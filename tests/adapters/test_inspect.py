@@ -170,6 +170,22 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "type": (stored(lambda t, c: c.update({"peft_type": "XLORA"})), r"has peft_type 'XLORA'; LORA, "),
     "no alpha": (stored(lambda t, c: c.pop("lora_alpha")), r"must say lora_alpha"),
     "text alpha": (stored(lambda t, c: c.update({"lora_alpha": "8"})), r"lora_alpha must be a finite number, is '8'"),
+    "other type": (
+        stored(lambda t, c: c.update({"peft_type": "OFT"})),
+        r"says OFT, which has no tensors such as lora_A",
+    ),
+    "magnitude": (
+        stored(lambda t, c: t.update({f"{FIRST}.lora_magnitude_vector": torch.ones(64)})),
+        r"q_proj has magnitudes, use_dora is false; so it is with 1 of 5 modules",
+    ),
+    "no magnitude": (
+        stored(lambda t, c: c.update({"use_dora": True})),
+        r"must have lora_magnitude_vector, as it is a DoRA; so it is with 5 of 5 modules",
+    ),
+    "base": (
+        stored(lambda t, c: c.update({"init_lora_weights": "pissa"})),
+        r"it began as pissa, for a base from which",
+    ),
     "config": (lambda folder: write_text(folder / "adapter_config.json", "[]"), r"must hold a JSON object"),
 }
 

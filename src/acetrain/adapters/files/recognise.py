@@ -32,6 +32,10 @@ _FACTORS = {
 """How the names of an algorithm's factors start -> the sets that make a whole."""
 _SIZES = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
 """PEFT's types with ranks and alphas -> the key of alpha."""
+_STARTS = {"LOHA": ("hada_",)}
+"""PEFT's types -> how their tensors' names start, where it is not with the type."""
+_OFF_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
+"""First weights that PEFT takes off the base's."""
 _BESIDE = frozenset({"lora_magnitude_vector", "lora_mid.weight", "hada_t1", "hada_t2", "lokr_t1", "lokr_t2"})
 """Parts that may stand beside factors."""
 
@@ -89,17 +93,46 @@ def _of_peft(file: Contents, content: Mapping[str, Any], config: Path | None) ->
     if kind not in peft.SETTINGS:
         where = config or f"the header of {file.weights}"
         raise Refused(f"adapter_path: {where} has peft_type {kind!r}; {', '.join(peft.SETTINGS)} are read")
-    _check_whole(file, "lora" if kind == "LORA" else {"LOHA": "hada", "LOKR": "lokr"}.get(str(kind), ""))
+    _check_kind(file, str(kind))
+    _check_whole(file, {"LORA": "lora", "LOHA": "hada", "LOKR": "lokr"}.get(str(kind), ""))
     if kind in _SIZES:
         _check_sizes(file, content, _SIZES[kind])
         content = _by_module(file, content)
     if kind == "LORA":
         for module in file.parts:
             _rank(file, module, int(peft.resolved(content, "rank_pattern", "r", official(module))))
+        _check_magnitudes(file, bool(content.get("use_dora")))
+        _check_start(file, content)
     for module, alpha in _alphas(file).items():
         _check_alpha(file, module, alpha, str(kind), content)
     names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
     return AdapterFiles(file.weights, str(kind), config, _layout(file), names, dict(content))
+
+
+def _check_kind(file: Contents, kind: str) -> None:
+    """Refuse tensors of another type than the configuration's."""
+    starts = ("lora_",) if kind in ("LORA", "ADALORA") else _STARTS.get(kind, (f"{kind.lower()}_",))
+    others = sorted(part for part in file.kinds if part != "alpha" and not part.startswith(starts))
+    if others:
+        raise file.refuse(f"its configuration says {kind}, which has no tensors such as {others[0]}")
+
+
+def _check_magnitudes(file: Contents, dora: bool) -> None:
+    """Refuse modules that lack the magnitudes of a DoRA, or have some and are none's."""
+    faulty = [module for module, parts in file.parts.items() if ("lora_magnitude_vector" in parts) != dora]
+    if faulty:
+        words = "must have lora_magnitude_vector, as it is a DoRA" if dora else "has magnitudes, use_dora is false"
+        raise file.refuse(f"{official(faulty[0])} {words}; so it is with {len(faulty)} of {len(file.parts)} modules")
+
+
+def _check_start(file: Contents, content: Mapping[str, Any]) -> None:
+    """Refuse a LoRA for a base that PEFT took its first weights off."""
+    start = content.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(_OFF_BASE):
+        raise file.refuse(
+            f"it began as {start}, for a base from which PEFT had taken its first weights; save_pretrained with "
+            "path_initial_model_for_weight_conversion writes it for the base itself"
+        )
 
 
 def _by_module(file: Contents, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,6 +204,7 @@ def _of_pairs(file: Contents, alpha: float | None) -> AdapterFiles:
     alphas = _known_alphas(file, alpha, list(file.parts))
     ranks = {module: _rank(file, module) for module in file.parts}
     dora = "lora_magnitude_vector" in file.kinds
+    _check_magnitudes(file, dora)
     base = file.metadata.get("base", "")
     names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
     settings = lora_configuration(ranks, alphas, False, base, dora)
