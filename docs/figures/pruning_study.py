@@ -76,6 +76,20 @@ def pairs(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, float]]:
     return [(point["predicted"], point["change"]) for point in points if point["change"] or point["predicted"]]
 
 
+def alone(one: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each module truncated alone: its rank, and the predicted and measured change; none where it was not measured."""
+    return [
+        {
+            "module": module["module"],
+            "rank": module["rank"],
+            "predicted": sum(module["predicted"]["held_out"].values()),
+            "measured": module["measured"],
+        }
+        for module in one["modules"]
+        if module["measured"] is not None
+    ]
+
+
 def main(given: Sequence[str]) -> None:
     adapters: dict[str, dict[str, Any]] = {}
     for argument in given:
@@ -91,7 +105,7 @@ def main(given: Sequence[str]) -> None:
     kept = {
         name: {
             allocation: {key: one["total"][key] for key in ("parameters_before", "loss", "curve")}
-            | {"next_rank": one["next_rank"]}
+            | {"next_rank": one["next_rank"], "modules": alone(one)}
             for allocation, one in found.items()
         }
         for name, found in adapters.items()
