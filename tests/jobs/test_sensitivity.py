@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from acetrain.cli import main
 from acetrain.data.batch import collate
 from acetrain.data.cache import Cache
 from acetrain.data.plan import held_out
+from acetrain.errors import Failed
 from acetrain.flow.loss import Reduction
 from acetrain.training.draws import fixed
 from acetrain.training.objective import Objective
@@ -144,6 +146,25 @@ def test_a_run_that_was_ended_or_killed_goes_on_to_the_same_bits(songs: Path, tm
     done = measure(songs, folder, *more)
     assert done.returncode == 0 and report(folder) == undisturbed
     assert {path.name for path in folder.iterdir()} == WRITTEN
+
+
+def test_a_run_that_ended_over_its_pictures_draws_them_the_next_time(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as broken:
+        broken.setattr("acetrain.analysis.figures.spectra", failing)
+        assert main(arguments(songs, folder, *ATTENTION)) == 1
+    assert not (folder / JSON).exists()
+    assert main(arguments(songs, folder, *ATTENTION)) == 0
+    assert {path.name for path in folder.iterdir()} == WRITTEN
+    (folder / "state").mkdir()
+    assert main(arguments(songs, folder, *ATTENTION)) == 0
+    assert {path.name for path in folder.iterdir()} == WRITTEN
+
+
+def failing(found: Report) -> NoReturn:
+    raise Failed("the disk is full")
 
 
 def test_few_songs_have_intervals_over_draws(tmp_path: Path) -> None:

@@ -55,23 +55,26 @@ def measure(run: "Sensitivity", config: str) -> None:
     with _ranks(run, device) as fabric, repeatable(fabric.device):
         objective = _objective(run, formats, fabric.device)
         layers = {name: _layer(objective.dit, name) for name in run.shapes}
-        state = State(run.folder.path / "state")
+        state = _state(run)
         _collect(run, objective, layers, formats, state, fabric)
         if first_rank():
             report = _report(run, state, layers)
-            report.write(run.folder.path)
-            pictures = figures.draw(report, run.folder.path)
-            _track(run, report, pictures)
-            state.remove()
+            _track(run, figures.draw(report, run.folder.path))
+            report.write(run.folder.path)  # last, as a run that has it is done
 
 
 def tell(run: "Sensitivity") -> None:
-    """Print the modules with the highest scores, and how to train by the report."""
+    """Print the modules with the highest scores, and how to train by the report; drop the sums it was made of."""
     folder = run.folder.path
+    _state(run).remove()
     listing.show(Report.read(folder / JSON))
     print(f"report: {folder / JSON}")
     more = f"targets=sensitivity targets.report={folder / JSON} targets.budget=..."
     print(f"next: acetrain train cache={run.cache} {run.model.arguments()} {more}")
+
+
+def _state(run: "Sensitivity") -> State:
+    return State(run.folder.path / "state")
 
 
 def _formats(run: "Sensitivity", device: torch.device) -> Precision:
@@ -214,7 +217,7 @@ def _measured(found: Estimate) -> dict:
     }
 
 
-def _track(run: "Sensitivity", report: Report, pictures: dict[str, Path]) -> None:
+def _track(run: "Sensitivity", pictures: dict[str, Path]) -> None:
     """Hand the pictures to the tracker."""
     name = f"{run.name}-{signature_of(run.folder.identity)}"
     loggers = run.logger.open(run.folder.path, name, run.name, resolved(run), 0)
