@@ -48,6 +48,8 @@ def read_header(file: Path) -> Header:
     try:
         metadata = dict(described.pop("__metadata__", {}))
         tensors = {name: _stored(entry, 8 + length) for name, entry in described.items()}
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise TypeError
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError("not the header of a safetensors file") from error
     if size != max((stored.start + stored.length for stored in tensors.values()), default=8 + length):

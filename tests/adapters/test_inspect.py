@@ -186,6 +186,13 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         stored(lambda t, c: c.update({"init_lora_weights": "pissa"})),
         r"it began as pissa, for a base from which",
     ),
+    "type of types": (stored(lambda t, c: c.update({"peft_type": ["LORA"]})), r"has peft_type \['LORA'\]; LORA, "),
+    "huge alpha": (stored(lambda t, c: c.update({"lora_alpha": 10**400})), r"lora_alpha must be a finite number"),
+    "nested config": (
+        lambda folder: write_text(folder / "adapter_config.json", "[" * 100_000),
+        r"cannot be read as JSON",
+    ),
+    "number in the header": (bytes_of(lambda data: headed(b'{"__metadata__": {"lora_adapter_metadata": 5}}')), UNREAD),
     "config": (lambda folder: write_text(folder / "adapter_config.json", "[]"), r"must hold a JSON object"),
 }
 
@@ -207,6 +214,17 @@ def test_a_broken_file_is_one_line_and_is_never_half_loaded(
         with pytest.raises(Refused):
             saved.load(loaded, [(folder, 1.0)])
         assert all(torch.equal(value, before[name]) for name, value in loaded.named_parameters() if name in before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [("oft", "oft_block_size", "x"), ("lokr", "decompose_factor", "x"), ("adalora", "rank_pattern", {"x": [True]})],
+)
+def test_settings_that_make_no_adapter_are_refused(kind: str, key: str, value: object, tmp_path: Path) -> None:
+    folder = saved_by(PEFT[kind], tmp_path)
+    stored(lambda t, c: c.update({key: value}))(folder)
+    with pytest.raises(Refused, match="cannot be attached as it is configured: "):
+        saved.load(base().dit, [(folder, 1.0)])
 
 
 def test_no_flipped_byte_of_a_header_ends_in_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,12 +38,15 @@ SETTINGS: Mapping[str, Sequence[str]] = {
 }
 """PEFT type -> the settings that fix what its weights do."""
 
+_UNFIT = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError)
+"""What PEFT raises for settings that make no adapter, or not that of the tensors."""
+
 
 def read_config(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises Refused if it is none."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refused(f"adapter_path: {path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise Refused(f"adapter_path: {path} must hold a JSON object")
@@ -126,7 +129,10 @@ def load(dit: "nn.Module", adapters: Sequence[tuple[AdapterFiles, float]]) -> No
     names = [NAME, *(f"{NAME}_{position}" for position in range(1, len(adapters)))]
     known = {name for name, _ in dit.named_modules()}
     for called, (files, _) in zip(names, adapters, strict=True):
-        _attach(dit, files, known, called)
+        try:
+            _attach(dit, files, known, called)
+        except _UNFIT as error:
+            raise Refused(f"adapter_path: {files.weights} cannot be attached as it is configured: {error}") from error
     for called, (_, scale) in zip(names, adapters, strict=True):
         for layer in adapter_layers(dit, called).values():
             layer.set_adapter([name for name in names if holds(layer, name)])

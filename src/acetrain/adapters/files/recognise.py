@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def _of_header(file: Contents) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(file.metadata[METADATA])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise file.refuse(f"{METADATA} in its header is no JSON ({error})") from error
     if not isinstance(content, dict):
         raise file.refuse(f"{METADATA} in its header must be a JSON object")
@@ -90,23 +91,25 @@ def _spelt(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_peft(file: Contents, content: Mapping[str, Any], config: Path | None) -> AdapterFiles:
     kind = content.get("peft_type")
-    if kind not in peft.SETTINGS:
+    if not isinstance(kind, str) or kind not in peft.SETTINGS:
         where = config or f"the header of {file.weights}"
         raise Refused(f"adapter_path: {where} has peft_type {kind!r}; {', '.join(peft.SETTINGS)} are read")
-    _check_kind(file, str(kind))
-    _check_whole(file, {"LORA": "lora", "LOHA": "hada", "LOKR": "lokr"}.get(str(kind), ""))
+    _check_kind(file, kind)
+    _check_whole(file, {"LORA": "lora", "LOHA": "hada", "LOKR": "lokr"}.get(kind, ""))
     if kind in _SIZES:
         _check_sizes(file, content, _SIZES[kind])
         content = _by_module(file, content)
+    if kind == "ADALORA":
+        _check_number(file, "init_r", content.get("init_r"))
     if kind == "LORA":
         for module in file.parts:
             _rank(file, module, int(peft.resolved(content, "rank_pattern", "r", official(module))))
         _check_magnitudes(file, bool(content.get("use_dora")))
         _check_start(file, content)
     for module, alpha in _alphas(file).items():
-        _check_alpha(file, module, alpha, str(kind), content)
+        _check_alpha(file, module, alpha, kind, content)
     names = file.names(lambda module, part: f"{peft.PREFIX}{official(module)}.{part}", ["alpha"])
-    return AdapterFiles(file.weights, str(kind), config, _layout(file), names, dict(content))
+    return AdapterFiles(file.weights, kind, config, _layout(file), names, dict(content))
 
 
 def _check_kind(file: Contents, kind: str) -> None:
@@ -162,11 +165,15 @@ def _check_sizes(file: Contents, content: Mapping[str, Any], alpha: str) -> None
         if value is None:
             raise file.refuse(f"its configuration must say {key}, without which its strength is not known")
     for rank in ranks:
-        if type(rank) is not int or rank < 1:
-            raise file.refuse(f"its configuration's r must be a whole number of at least 1, is {rank!r}")
+        _check_number(file, "r", rank)
     for one in alphas:
-        if type(one) not in (int, float) or not math.isfinite(one):
+        if type(one) not in (int, float) or not abs(one) <= sys.float_info.max:
             raise file.refuse(f"its configuration's {alpha} must be a finite number, is {one!r}")
+
+
+def _check_number(file: Contents, key: str, rank: object) -> None:
+    if type(rank) is not int or not 1 <= rank <= sys.maxsize:
+        raise file.refuse(f"its configuration's {key} must be a whole number of at least 1, is {rank!r}")
 
 
 def _compiles(pattern: str) -> bool:

@@ -43,7 +43,7 @@ def said_base(files: AdapterFiles) -> str:
     """The model that the adapter says it is for; empty where it does not say."""
     configured = files.config is not None or files.settings is not None
     named = peft.config_of(files).get("base_model_name_or_path") if configured else ""
-    return header_of(files).metadata.get("base") or named or ""
+    return header_of(files).metadata.get("base") or (named if isinstance(named, str) else "")
 
 
 def header_of(files: AdapterFiles) -> Header:
