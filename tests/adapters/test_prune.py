@@ -128,6 +128,18 @@ def test_the_strength_of_an_rslora_is_kept_and_factors_are_balanced(tmp_path: Pa
             assert torch.allclose(tensors[name.replace("lora_A", "lora_B")].norm(dim=0), a.norm(dim=1), rtol=1e-4)
 
 
+def test_a_module_of_no_strength_is_written_without_nan(adapter: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapter, tmp_path / "weak")
+    config = json.loads((adapter / peft.CONFIG).read_text())
+    module = next(name for name in config["target_modules"] if name.endswith("q_proj"))
+    config["alpha_pattern"][module] = 0
+    (tmp_path / "weak" / peft.CONFIG).write_text(json.dumps(config))
+    pruned(tmp_path / "weak", tmp_path / "out", "rank=2")
+    written = load_file(tmp_path / "out" / "adapter" / peft.WEIGHTS)
+    assert all(tensor.isfinite().all() for tensor in written.values())
+    assert not dense(tmp_path / "out" / "adapter")[diffusers(module)].any()
+
+
 def test_training_goes_on_from_what_is_written(cache: Path, tmp_path: Path) -> None:
     folder = saved_by(LORA, tmp_path / "before")
     pruned(folder, tmp_path / "after", "rank=2")

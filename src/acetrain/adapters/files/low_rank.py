@@ -26,19 +26,20 @@ def save(
 ) -> None:
     """Write updates, by diffusers name of their module, as a PEFT folder under official names.
 
-    B is written over the module's strength, 1 where it has none, which the configuration gives back; `metadata` goes
-    into the header of the weights.
+    B is written over the module's strength, 1 where it has none or is 0, which the configuration gives back; `metadata`
+    goes into the header of the weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    strengths = {name: strengths.get(name) or 1.0 for name in updates}
     tensors = {}
     for name, update in updates.items():
         key, kernel = f"{PREFIX}{official(name)}", update.kernel
-        a, b = update.a, update.b / strengths.get(name, 1.0)
+        a, b = update.a, update.b / strengths[name]
         tensors[f"{key}.lora_A.weight"] = a.reshape(update.rank, -1, *kernel).to(dtype).contiguous()
         tensors[f"{key}.lora_B.weight"] = b.reshape(*b.shape, *(1 for _ in kernel)).to(dtype).contiguous()
     with replacing(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt", **metadata})
     ranks = {name: update.rank for name, update in updates.items()}
-    alphas = {name: strengths.get(name, 1.0) * (math.sqrt(rank) if rslora else rank) for name, rank in ranks.items()}
+    alphas = {name: strengths[name] * (math.sqrt(rank) if rslora else rank) for name, rank in ranks.items()}
     config = lora_configuration(ranks, alphas, rslora, base)
     write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True))
