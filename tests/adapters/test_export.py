@@ -20,6 +20,7 @@ from test_lycoris import attached
 from test_updates import PEFT, changes, saved_by
 
 from acetrain.acestep.load import load_pipeline
+from acetrain.acestep.names import official
 from acetrain.adapters.files import peft, saved
 from acetrain.adapters.formats import Target
 from acetrain.adapters.lora import LoRA
@@ -170,4 +171,17 @@ def test_trained_weights_say_what_a_difference_does_not_hold(
 ) -> None:
     NAMED.save(moved(NAMED).dit, tmp_path / "ours", "tiny", {})
     written(tmp_path / "ours", "delta", tmp_path)
-    assert "trained tensors are not in it, as " in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert re.search(r"trained tensors, whose change has norm [\d.]+, are not in it, as ", told), told
+    exact = [f"adapter_path={tmp_path / 'ours'}", "format=delta", f"output={tmp_path / 'exact.safetensors'}"]
+    assert main(["export", *exact, "exact=true"]) == 2
+    assert "exact: must be false" in capsys.readouterr().err and not (tmp_path / "exact.safetensors").exists()
+
+
+@pytest.mark.parametrize("target", ["delta", "comfyui"])
+def test_a_difference_keeps_its_biases(target: str, tmp_path: Path) -> None:
+    content = {f"base_model.model.{official(name)}.diff": change for name, change in foreign.truth().items()}
+    content["base_model.model.condition_embedder.diff_b"] = torch.ones(LAYERS["condition_embedder"][0])
+    output = written(foreign.single(tmp_path / "theirs", content), target, tmp_path, "exact=true")
+    found = load_file(output)
+    assert found.keys() == content.keys() and all(torch.equal(found[name], content[name]) for name in content)

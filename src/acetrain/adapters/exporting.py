@@ -20,6 +20,7 @@ from acetrain.adapters.formats import PAIRS, Target
 from acetrain.adapters.held import Pairs, Products, as_products, pairs_of, products_of, truncated
 from acetrain.adapters.updates import read_finite, updates_of
 from acetrain.atomic import write_text
+from acetrain.errors import Refused
 from acetrain.tracking.counted import counted
 
 if TYPE_CHECKING:
@@ -47,15 +48,21 @@ def export(
     dtype: torch.dtype | None,
     rank: int | None,
     model: "Model | None",
+    exact: bool = False,
 ) -> Exported:
     """Write the adapter for `target`, in `dtype` or as it is stored; a LoRA of `rank` where the format holds no other,
     and beside the base `model` where its type asks for it.
 
-    Raises Refused where the adapter cannot be read, or a value is too large for `dtype`.
+    Raises Refused where the adapter cannot be read, a value is too large for `dtype`, or, to be `exact`, where trained
+    tensors are left out.
     """
     said = _metadata(files)
-    if target is Target.delta or (target is Target.comfyui and files.kind == delta.KIND):
-        return _delta(files, output, dtype, said, model)
+    if files.kind == delta.KIND and target in (Target.delta, Target.comfyui):
+        tensors = read_finite(files)
+        write(tensors, output, dtype, said)
+        return Exported(len({name.rpartition(".")[0] for name in tensors}), 0.0, {})
+    if target is Target.delta:
+        return _delta(files, output, dtype, said, model, exact)
     if not target.holds(files.kind, peft.is_dora(files)):
         assert rank is not None
         updates = updates_of(files, model)
@@ -144,9 +151,17 @@ def _write_products(
 
 
 def _delta(
-    files: AdapterFiles, file: Path, dtype: torch.dtype | None, said: Mapping[str, str], model: "Model | None"
+    files: AdapterFiles,
+    file: Path,
+    dtype: torch.dtype | None,
+    said: Mapping[str, str],
+    model: "Model | None",
+    exact: bool,
 ) -> Exported:
     updates = updates_of(files, model)
+    if exact and updates.left_out:
+        first = ", ".join(list(updates.left_out)[:3])
+        raise Refused(f"exact: must be false: a delta holds no biases and norms; {len(updates.left_out)}, as {first}")
     tensors: dict[str, Tensor] = {}
     with counted("multiplying", len(updates.names)) as advance:
         for name in updates.names:

@@ -141,7 +141,7 @@ class Export:
             done = export_merged([(Path(self.adapter_path), self.scale)], output, dtype, self.model)
         else:
             base = self.model if self.reads_base else None
-            done = export(self.files, self.format, output, dtype, self.rank, base)
+            done = export(self.files, self.format, output, dtype, self.rank, base, self.exact)
         self._tell(done)
 
     def _tell(self, done: "Exported") -> None:
@@ -152,4 +152,5 @@ class Export:
             print(f"converted from {self.files.kind}: {kept}")
         if done.left_out:
             first = ", ".join(list(done.left_out)[:3])
-            print(f"warning: {len(done.left_out)} trained tensors are not in it, as {first}", file=sys.stderr)
+            norm = f"whose change has norm {math.hypot(*done.left_out.values()):.3g}"
+            print(f"warning: {len(done.left_out)} trained tensors, {norm}, are not in it, as {first}", file=sys.stderr)
