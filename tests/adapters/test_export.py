@@ -11,6 +11,7 @@ import foreign
 import pytest
 import torch
 from fabricate import MODEL
+from lycoris.modules import LokrModule
 from readers import READERS, close
 from safetensors.torch import load_file
 from test_full import NAMED, moved
@@ -21,9 +22,11 @@ from test_updates import PEFT, changes, saved_by
 
 from acetrain.acestep.load import load_pipeline
 from acetrain.acestep.names import official
-from acetrain.adapters.files import peft, saved
+from acetrain.adapters.files import lycoris, peft, saved
 from acetrain.adapters.formats import Target
+from acetrain.adapters.formulas import lycoris_strength
 from acetrain.adapters.lora import LoRA
+from acetrain.adapters.products import LoKr
 from acetrain.adapters.updates import read_updates
 from acetrain.cli import main
 
@@ -164,6 +167,32 @@ def test_the_header_keeps_what_was_said_of_the_making(tmp_path: Path) -> None:
     said = saved.header_of(saved.locate(written(folder, "lycoris", tmp_path))).metadata
     assert said["step"] == "7" and said["base"] == "tiny" and said["algo"] == "locon"
     assert json.loads(said["locon_config"])["alphas"]["condition_embedder"] == 6.0
+
+
+@pytest.mark.parametrize("kind", ["lokr", "lokr_both"])
+def test_lycoris_makes_the_same_modules_from_the_header_alone(kind: str, tmp_path: Path) -> None:
+    adapter = KINDS[kind]
+    assert isinstance(adapter, LoKr)
+    folder = saved_by(replace(adapter, ranks={}, alphas={}), tmp_path / "ours")
+    file = written(folder, "lycoris", tmp_path)
+    said = json.loads(saved.header_of(saved.locate(file)).metadata["lokr_config"])
+    tensors = load_file(file)
+    for name in {key.split(".")[0] for key in tensors}:
+        parts = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        outputs, inputs = LAYERS[lycoris.module_of(name)]
+        settings = {key: said[key] for key in ("factor", "decompose_both", "full_matrix", "weight_decompose")}
+        linear = torch.nn.Linear(inputs, outputs)
+        made = LokrModule(name, linear, 1.0, said["linear_dim"], said["linear_alpha"], **settings)
+        found = made.custom_state_dict()
+        assert {part: value.shape for part, value in found.items()} == {part: parts[part].shape for part in parts}
+        assert made.scale == pytest.approx(lycoris_strength(parts))
+
+
+def test_a_lycoris_file_keeps_its_settings(tmp_path: Path) -> None:
+    folder = saved_as("lokr_full", tmp_path / "ours")
+    file = written(folder, "lycoris", tmp_path)
+    before, after = (saved.header_of(saved.locate(path)).metadata["lokr_config"] for path in (folder, file))
+    assert json.loads(after) == json.loads(before)
 
 
 def test_trained_weights_say_what_a_difference_does_not_hold(

@@ -21,6 +21,7 @@ from acetrain.adapters.held import Pairs, Products, as_products, pairs_of, produ
 from acetrain.adapters.updates import read_finite, updates_of
 from acetrain.atomic import write_text
 from acetrain.errors import Refused
+from acetrain.tensorfile import Header
 from acetrain.tracking.counted import counted
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def export(
         _write_pairs(pairs, target, output, dtype, said, "")
         return Exported(len(pairs), 0.0, {})
     products = products_of(files)
-    _write_products(products, target, output, dtype, said)
+    _write_products(products, target, output, dtype, said, saved.header_of(files))
     return Exported(len(products), 0.0, {})
 
 
@@ -124,7 +125,7 @@ def _write_pairs(
     elif target is Target.peft:
         _write_peft(pairs, output, dtype, said, base)
     else:
-        _write_products(as_products(pairs), target, output, dtype, said)
+        _write_products(as_products(pairs), target, output, dtype, said, Header({}, {}))
 
 
 def _write_peft(pairs: Pairs, folder: Path, dtype: torch.dtype | None, said: Mapping[str, str], base: str) -> None:
@@ -139,7 +140,12 @@ def _write_peft(pairs: Pairs, folder: Path, dtype: torch.dtype | None, said: Map
 
 
 def _write_products(
-    products: Products, target: Target, output: Path, dtype: torch.dtype | None, said: Mapping[str, str]
+    products: Products,
+    target: Target,
+    output: Path,
+    dtype: torch.dtype | None,
+    said: Mapping[str, str],
+    header: Header,
 ) -> None:
     if target is Target.kohya:
         kohya.save(products, output, dtype, said)
@@ -147,7 +153,7 @@ def _write_products(
     tensors = {
         f"{lycoris.key_of(name)}.{part}": value for name, parts in products.items() for part, value in parts.items()
     }
-    write(tensors, output, dtype, {**said, **lycoris.header_for(products)})
+    write(tensors, output, dtype, {**said, **lycoris.header_for(products, header)})
 
 
 def _delta(

@@ -1,6 +1,7 @@
 """LyCORIS' own file: one safetensors, modules by official names, alpha as a tensor, settings in its header."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,15 +64,56 @@ def settings_of(header: Header, algorithm: str) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def header_for(products: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The header of a file of these parts, by module: the algorithm, and its settings as far as the parts tell."""
+def header_for(products: Mapping[str, Mapping[str, Any]], header: Header) -> dict[str, str]:
+    """The header of a file of these parts, by module: the algorithm, and its settings, which are those of the file that
+    they come from or else, as far as it goes, told by the parts.
+
+    The official app may build its modules from them alone.
+    """
     parts = {part for found in products.values() for part in found}
     found = [name for name, start in _STARTS.items() if any(part.startswith(start) for part in parts)]
     algorithm = found[0] if found else "locon"
-    alphas = {official(name): float(own["alpha"]) for name, own in products.items() if "alpha" in own}
-    settings = {"alphas": alphas, "target_modules": sorted(map(official, products))}
-    settings["weight_decompose"] = "dora_scale" in parts
+    settings = settings_of(header, algorithm) or _told_settings(products, algorithm)
     return {"format": "lycoris", "algo": algorithm, f"{algorithm}_config": json.dumps(settings, sort_keys=True)}
+
+
+def _told_settings(products: Mapping[str, Mapping[str, Any]], algorithm: str) -> dict[str, Any]:
+    """LyCORIS' settings of these parts; rank and alpha are those that most modules have."""
+    from acetrain.adapters.formulas import lycoris_rank
+
+    sizes = Counter((lycoris_rank(own), float(own["alpha"])) for own in products.values() if lycoris_rank(own))
+    told: dict[str, Any] = {
+        "alphas": {official(name): float(own["alpha"]) for name, own in products.items() if "alpha" in own}
+    }
+    told["target_modules"] = sorted(map(official, products))
+    told["weight_decompose"] = any("dora_scale" in own for own in products.values())
+    if sizes:
+        told["linear_dim"], told["linear_alpha"] = sizes.most_common(1)[0][0]
+    if algorithm == "lokr":
+        lokrs = [own for own in products.values() if any(part.startswith("lokr_") for part in own)]
+        told["full_matrix"] = not sizes
+        told["decompose_both"] = any("lokr_w1_a" in own for own in lokrs)
+        told["factor"] = _factor(lokrs)
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def _factor(lokrs: Sequence[Mapping[str, Any]]) -> int | None:
+    """The factor by which LyCORIS would split every module into two of these sizes; None where there is none."""
+    from lycoris.functional.general import factorization
+
+    splits = set()
+    for own in lokrs:
+        first, second = (_factor_shape(own, f"lokr_w{which}") for which in (1, 2))
+        splits |= set(zip(first, second, strict=True))
+    for tried in (-1, max(small for small, _ in splits)):
+        if all(factorization(small * large, tried) == (small, large) for small, large in splits):
+            return tried
+    return None
+
+
+def _factor_shape(parts: Mapping[str, Any], name: str) -> tuple[int, int]:
+    whole = parts.get(name)
+    return tuple(whole.shape[:2]) if whole is not None else (parts[f"{name}_a"].shape[0], parts[f"{name}_b"].shape[1])
 
 
 def save(
