@@ -16,7 +16,7 @@ from acetrain.analysis.statistics import Observer, derivatives
 from acetrain.analysis.truncate import Decomposed, Seen, decompose, truncations
 from acetrain.data.batch import Batch, collate
 from acetrain.data.cache import Cache
-from acetrain.errors import Refused
+from acetrain.errors import Failed, Refused
 from acetrain.flow.loss import Huber, LogCosh, Loss, Mse, Reduction
 from acetrain.training.draws import fixed
 from acetrain.training.judging import Jury, middle_quantiles
@@ -113,6 +113,13 @@ def test_blocks_that_are_computed_again_show_the_same(cache: Cache) -> None:
         for part in ("inputs", "gradients", "first"):
             kept, again = (getattr(moments[name], part) for moments in found)
             assert torch.allclose(kept, again, rtol=1e-6, atol=0) and kept.abs().max() > 0, (name, part)
+
+
+def test_an_update_that_overflows_is_named_with_its_song(cache: Cache) -> None:
+    updates = {name: decompose(drawn(*LAYERS[name], 3).times(1e30)) for name in NAMES}
+    observer = Observer(cache, cache.songs[:1], [0.5], 1, 0)
+    with pytest.raises(Failed, match=rf"{cache.songs[0].name}: what passes through layers.*; precision=fp32 may help"):
+        observer.moments(on(load_base(MODEL, torch.float32).dit), updates, lambda: None)
 
 
 def test_moments_repeat_to_the_bit_and_count_songs_by_the_reduction(cache: Cache) -> None:

@@ -43,6 +43,12 @@ class Moments:
         """Nothing seen yet."""
         return cls(torch.zeros(rank, rank).double(), torch.zeros(rank, rank).double(), torch.zeros(rank, rank).double())
 
+    @property
+    def finite(self) -> bool:
+        """Whether no sum has overflown or become NaN."""
+        sums = (self.inputs, self.gradients, self.first, torch.tensor(self.squared))
+        return all(bool(one.isfinite().all()) for one in sums)
+
     def seen(self, s: Float[Tensor, " rank"]) -> Seen:
         """The moments that truncation goes by, their product brought to its exact total."""
         traces = ((self.inputs.diagonal() * s).sum() * (self.gradients.diagonal() * s).sum()).item()

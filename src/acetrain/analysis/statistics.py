@@ -8,11 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acetrain.acestep.dit import valid_rows
+from acetrain.acestep.names import official
 from acetrain.analysis.beside import Beside
 from acetrain.analysis.moments import Moments
 from acetrain.analysis.truncate import Decomposed
 from acetrain.data.batch import Batch, collate
 from acetrain.data.cache import Cache, CachedSong
+from acetrain.errors import Failed
 from acetrain.flow.path import target
 from acetrain.keyed import generator
 from acetrain.training.draws import Draws, fixed
@@ -33,7 +35,10 @@ class Observer:
     def moments(
         self, objective: Objective, updates: Mapping[str, Decomposed], advance: Callable[[], None]
     ) -> dict[str, Moments]:
-        """One pass over the songs with the updates in place. A song counts as the loss's reduction says."""
+        """One pass over the songs with the updates in place. A song counts as the loss's reduction says.
+
+        Raises Failed where what passes through an update is not finite.
+        """
         found = {name: Moments.of(one.rank) for name, one in updates.items()}
         counts = objective.loss.reduction.counts([song.frames for song in self.songs])
         objective.dit.eval()
@@ -44,6 +49,9 @@ class Observer:
                 batch = collate([self.cache.read(song)], [("statistics", song.name)], 0.0).to(objective.silence.device)
                 for place, t in enumerate(self.times):
                     self._add(found, objective, beside, batch, fixed(batch, t, self.seed, place), weight, place)
+                if broken := next((name for name, one in found.items() if not one.finite), None):
+                    what = f"what passes through {official(broken)} is not finite"
+                    raise Failed(f"{song.name}: {what} with this adapter; precision=fp32 may help")
                 advance()
         return found
 
