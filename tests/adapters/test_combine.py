@@ -1,5 +1,6 @@
 """Several adapters as one LoRA, and a fine-tuned checkpoint as one."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import foreign
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_kinds import KINDS
 from test_lycoris import KINDS as LYCORIS
 from test_lycoris import attached
@@ -31,6 +33,13 @@ def combined(output: Path, *arguments: str) -> dict[str, Tensor]:
 def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     error = sum((found[name] - change).norm().item() ** 2 for name, change in expected.items())
     return math.sqrt(error / sum(change.norm().item() ** 2 for change in expected.values()))
+
+
+def rename(folder: Path, base: str) -> None:
+    """Let an adapter say that it is for another base."""
+    config, file = folder / peft.CONFIG, folder / peft.WEIGHTS
+    config.write_text(config.read_text().replace('"tiny"', f'"{base}"'))
+    save_file(load_file(file), file)
 
 
 def pair(folder: Path) -> tuple[list[Path], dict[str, Tensor]]:
@@ -60,6 +69,28 @@ def test_types_may_differ(kinds: tuple[str, str], tmp_path: Path) -> None:
     both = [changes(folder) for folder in folders]
     found = combined(tmp_path / "sum", f"adapter_paths=[{folders[0]},{folders[1]}]")
     assert distance(found, {name: change + both[1][name] for name, change in both[0].items()}) < 1e-5
+
+
+def test_a_module_without_a_rank_left_stays_as_it_is(tmp_path: Path) -> None:
+    folder = saved_by(PEFT["adalora"], tmp_path / "ours")
+    file, config = folder / peft.WEIGHTS, folder / peft.CONFIG
+    tensors, settings = load_file(file), json.loads(config.read_text())
+    gone = "base_model.model.condition_embedder"
+    for part, dim in (("lora_A", 0), ("lora_E", 0), ("lora_B", 1)):
+        tensors[f"{gone}.{part}"] = tensors[f"{gone}.{part}"].narrow(dim, 0, 0).contiguous()
+    settings["rank_pattern"]["condition_embedder.lora_E"] = [False] * settings["init_r"]
+    save_file(tensors, file)
+    config.write_text(json.dumps(settings))
+    found = combined(tmp_path / "sum", f"adapter_paths=[{folder}]")
+    assert not found["condition_embedder"].any() and distance(found, changes(folder)) < 1e-5
+
+
+def test_a_base_may_be_named_by_its_path(tmp_path: Path) -> None:
+    folders = []
+    for name in ("turbo", "/home/me/checkpoints/acestep-v15-turbo", "C:\\\\models\\\\acestep-v15-turbo"):
+        folders.append(saved_by(LORA, tmp_path / str(len(folders))))
+        rename(folders[-1], name)
+    combined(tmp_path / "sum", f"adapter_paths=[{','.join(map(str, folders))}]")
 
 
 def test_at_a_rank_it_is_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,9 @@ def _concatenated(name: str, parts: Sequence[tuple[Updates, float]]) -> LowRank:
         torch.cat([update.a.double() for update in found]),
         found[0].kernel,
     )
+    if not whole.rank:  # an AdaLoRA's that has none left; PEFT wants one at least
+        outputs, inputs = whole.shape
+        return LowRank(whole.b.new_zeros(outputs, 1), whole.a.new_zeros(1, inputs), whole.kernel)
     if whole.rank <= min(whole.shape):
         return whole
     flat = dense_update(whole.dense())

@@ -18,6 +18,9 @@ from acetrain.writable import writable_folder
 if TYPE_CHECKING:
     from acetrain.adapters.combining import Change
 
+VARIANTS = ("turbo", "base", "sft")
+"""Variants of the model, as names of checkpoints have them in them."""
+
 
 @dataclass
 class Combine:
@@ -65,7 +68,7 @@ class Combine:
         elif any(self.based):
             self.model.config("transformer")
         bases = {base for base in map(saved.said_base, self.files) if base}
-        require(len(bases) < 2, "adapter_paths", "trained on one base", ", ".join(sorted(bases)))
+        require(len(set(map(_variant, bases))) < 2, "adapter_paths", "trained on one base", ", ".join(sorted(bases)))
         output = Path(self.output)
         writable_folder("output", output.parent)
         if output.is_file() or (output.is_dir() and any(output.iterdir()) and not self.overwrite):
@@ -131,3 +134,10 @@ class Combine:
         if self.checkpoint:
             return [{"checkpoint": self.checkpoint}]
         return [{"path": path, "weight": one} for path, one in zip(self.adapter_paths, self._weights(), strict=True)]
+
+
+def _variant(base: str) -> str:
+    """The variant that the name of a base, or its path, tells; the name where it tells none."""
+    name = base.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
+    kind = next((one for one in VARIANTS if one in name), "")
+    return f"xl_{kind}" if kind and "xl" in name else kind or name
