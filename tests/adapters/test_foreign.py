@@ -76,6 +76,21 @@ def test_every_spelling_of_a_module_is_known_and_no_other() -> None:
     assert told("base_model.model.layers.0.mlp.up_proj.weight") is None
 
 
+@pytest.mark.parametrize(
+    ("raw", "part"),
+    [
+        ("lora_magnitude_vector.default.weight", "lora_magnitude_vector"),
+        ("lora_magnitude_vector.default", "lora_magnitude_vector"),
+        ("oft_R.default.weight", "oft_R.weight"),
+        ("vera_lambda_b.default", "vera_lambda_b"),
+        ("lora_B.my_style.weight", "lora_B.weight"),
+    ],
+)
+def test_the_name_of_an_adapter_in_a_part_is_left_out(raw: str, part: str) -> None:
+    found = told(f"base_model.model.layers.0.mlp.up_proj.{raw}")
+    assert found is not None and found.part == part
+
+
 def lokr(folder: Path, spell: Callable[[str], str], **more: Tensor) -> Path:
     """LyCORIS' own file under other names, with `more` in it."""
     LYCORIS["lokr"].save(attached("lokr").dit, folder, "tiny", {})

@@ -27,6 +27,8 @@ _PART = re.compile(r"\.(?=(?:lora|hada|lokr|oft|boft|vera|ia3)_|lora\.|(?:alpha|
 """Where a name turns from the module to its part."""
 _ADAPTER = re.compile(r"(lora_[AB])\.(?!weight$|bias$)[^.]+\.(weight|bias)")
 """A part with its adapter's name in it."""
+_DEFAULT = re.compile(r"\.default(?=\.|$)")
+"""PEFT's name of an adapter that was given none."""
 _SAME = {
     "lora_down.weight": "lora_A.weight",
     "lora_up.weight": "lora_B.weight",
@@ -89,5 +91,5 @@ def _unwrapped(name: str) -> str:
 
 
 def _part_of(part: str) -> str:
-    bare = _ADAPTER.sub(r"\1.\2", part).removesuffix(".default")
+    bare = _DEFAULT.sub("", _ADAPTER.sub(r"\1.\2", part))
     return _SAME.get(bare, bare)
