@@ -171,3 +171,10 @@ def test_a_pickle_is_not_opened(name: str, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=re.compile(r"is a pickle, .*\npython -c .*weights_only=True")) as refused:
         saved.locate(path)
     assert len(str(refused.value).splitlines()) == 2
+
+
+def test_the_part_that_is_not_read_is_named(tmp_path: Path) -> None:
+    content = foreign.tensors(lambda name: f"base_model.model.{official(name)}", *foreign.PEFT, alpha=True)
+    content["base_model.model.condition_embedder.diff_b"] = torch.ones(LAYERS["condition_embedder"][0])
+    with pytest.raises(Refused, match=r"tensors such as diff_b need the adapter_config\.json"):
+        saved.locate(foreign.single(tmp_path, content))

@@ -62,7 +62,7 @@ def recognise(weights: Path, header: Header, config: Path | None, alpha: float |
         return _of_lycoris(file, alpha)
     if file.kinds <= _PAIR | {"alpha", "lora_magnitude_vector"}:
         return _of_pairs(file, alpha)
-    part = sorted(file.kinds)[0]
+    part = sorted(file.kinds - _PAIR - {"alpha"})[0]
     raise file.refuse(f"tensors such as {part} need the {peft.CONFIG} that they were written with, which is not there")
 
 
