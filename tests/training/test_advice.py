@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reports
 from fabricate import cache
 from runs import train
 from test_laws import SOURCES, option
@@ -57,6 +58,12 @@ CASES = [
         "schedule: Prodigy wants .* restarts 2 times",
     ),
     (advice.schedule_of_d, ["optimizer=prodigy", "schedule=cosine", "schedule.warmup=0"], None),
+    (advice.measured_elsewhere, ["targets=all_linear"], None),
+    (
+        advice.measured_elsewhere,
+        reports.choice("sensitivity"),
+        "targets.force: the report was measured on another model and another data set, and is taken all the same",
+    ),
     (advice.schedule_beside_averages, ["optimizer=adamw_schedulefree"], None),
     (
         advice.schedule_beside_averages,
