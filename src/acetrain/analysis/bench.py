@@ -49,7 +49,7 @@ class Bench:
     def moments(self, updates: Mapping[str, Decomposed], songs: str, advance: Callable[[], None]) -> dict[str, Moments]:
         """What passes through the updates on one set of songs."""
         self.objective.dit.recompute(1 if self.recomputed else 0)
-        with self._computing():
+        with self.formats.autocast(self.device):
             observer = Observer(self.cache, getattr(self, songs), self.times, self.draws, self.seed)
             return observer.moments(self.objective, updates, advance)
 
@@ -57,9 +57,5 @@ class Bench:
         """The mean loss of the songs that judge, or of `songs`, with these updates in place of those in `beside`."""
         beside.use(updates, self.device)
         jury = Jury(self.cache, getattr(self, songs or self.judged_on), self.times)
-        with self._computing():
+        with self.formats.autocast(self.device):
             return jury.losses(self.objective, self.max_frames).double().mean().item()
-
-    def _computing(self) -> torch.autocast:
-        compute = self.formats.compute.dtype
-        return torch.autocast(self.device.type, compute, enabled=compute != torch.float32)

@@ -30,7 +30,6 @@ from acetrain.training.module import T_BINS
 from acetrain.training.objective import Objective
 from acetrain.training.precision import Format, Precision
 from acetrain.training.replicas import first_rank
-from acetrain.training.run_folder import signature_of
 
 if TYPE_CHECKING:
     from acetrain.jobs.sensitivity import Sensitivity
@@ -219,7 +218,7 @@ def _measured(found: Estimate) -> dict:
 
 def _track(run: "Sensitivity", pictures: dict[str, Path]) -> None:
     """Hand the pictures to the tracker."""
-    name = f"{run.name}-{signature_of(run.folder.identity)}"
+    name = run.folder.called
     loggers = run.logger.open(run.folder.path, name, run.name, resolved(run), 0)
     show(loggers, pictures)
     times = [visit.t for unit in run.grid.units for visit in unit.visits]

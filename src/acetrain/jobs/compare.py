@@ -12,7 +12,7 @@ from acetrain.adapters.files.fit import digest
 from acetrain.adapters.kinds import needs_base
 from acetrain.config import repeatable, resolved
 from acetrain.errors import require
-from acetrain.training.run_folder import RunFolder, signature_of
+from acetrain.training.run_folder import RunFolder
 
 
 @dataclass
@@ -54,12 +54,11 @@ class Compare:
         identity = {"rank": self.rank, "adapters": [digest(Path(path)) for path in self.adapter_paths]}
         if any(self.based):
             identity["model"] = sample_weights(self.model.checkpoint, "transformer")
-        default = Path("runs") / f"compare-{signature_of(identity)}"
-        return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
+        return RunFolder.named(self.out_dir, "compare", identity)
 
     def place(self, parent: str) -> None:
         """Put the comparison of a multirun below `parent`, in a folder of its own that a second start finds again."""
-        self.out_dir = str(Path(parent) / f"compare-{signature_of(self.folder.identity)}")
+        self.out_dir = str(Path(parent) / self.folder.called)
         del self.folder
 
     def run(self) -> None:

@@ -23,7 +23,7 @@ from acetrain.flow.weighting import Weighting
 from acetrain.keyed import seed_of
 from acetrain.tracking.logger import LoggerOption
 from acetrain.training.precision import Format, Precision
-from acetrain.training.run_folder import RunFolder, identity_of, signature_of
+from acetrain.training.run_folder import RunFolder, identity_of
 from acetrain.training.trainer import Accelerator
 
 UNSIGNED = ("accelerator", "devices", "gradient_checkpointing")
@@ -137,12 +137,11 @@ class Sensitivity:
         signed = {key: value for key, value in resolved(self).items() if key not in UNSIGNED}
         settings = signed | {"timesteps": resolved(self.density)}
         identity = identity_of(settings, {**kinds, "job": "sensitivity"}, self.opened.digest(), self.weights)
-        default = Path("runs") / f"{self.name}-{signature_of(identity)}"
-        return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
+        return RunFolder.named(self.out_dir, self.name, identity)
 
     def place(self, parent: str) -> None:
         """Put the run of a multirun below `parent`, in a folder of its own that a second start finds again."""
-        self.out_dir = str(Path(parent) / f"{self.name}-{signature_of(self.folder.identity)}")
+        self.out_dir = str(Path(parent) / self.folder.called)
         del self.folder
 
     def run(self) -> None:

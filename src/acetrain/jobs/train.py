@@ -25,7 +25,7 @@ from acetrain.training import advice
 from acetrain.training.ema import EmaOption
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
-from acetrain.training.run_folder import RunFolder, identity_of, signature_of
+from acetrain.training.run_folder import RunFolder, identity_of
 from acetrain.training.samples import SamplesOption
 from acetrain.training.schedule import Schedule
 from acetrain.training.trainer import TrainerOption
@@ -168,12 +168,11 @@ class Train:
         adapter = resolved(self.sized) | self.adapter.content()
         settings = resolved(self) | {"timesteps": resolved(self.density), "adapter": adapter}
         identity = identity_of(settings, kinds, self.songs.digest(), self._weights)
-        default = Path("runs") / f"{self.name}-{signature_of(identity)}"
-        return RunFolder(Path(self.out_dir) if self.out_dir else default, identity)
+        return RunFolder.named(self.out_dir, self.name, identity)
 
     def place(self, parent: str) -> None:
         """Put the run of a multirun below `parent`, in a folder of its own that a second start finds again."""
-        self.out_dir = str(Path(parent) / f"{self.name}-{signature_of(self.folder.identity)}")
+        self.out_dir = str(Path(parent) / self.folder.called)
         del self.folder
 
     def run(self) -> None:

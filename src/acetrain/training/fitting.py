@@ -92,7 +92,7 @@ def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
     """Train until the last step or a signal. Raises Failed where the memory does not hold the run."""
     folder, budget = run.folder.path, keeper.validation.budget
     data = CachedSongs(run.songs, run.split[0], run.plan, budget, run.data, run.total_steps)
-    name = f"{run.name}-{signature_of(run.folder.identity)}"
+    name = run.folder.called
     start = checkpoint.newest_step(folder)
     config = resolved(run) | {"trained": summarised(trained_modules(module.dit), module.dit)}
     if first_rank():

@@ -59,6 +59,14 @@ class RunFolder:
 
     path: Path
     identity: Mapping[str, Any]
+    called: str = ""
+    """The run's name and signature: its folder where none is given, and its name at trackers."""
+
+    @classmethod
+    def named(cls, out_dir: str, name: str, identity: Mapping[str, Any]) -> "RunFolder":
+        """The folder `out_dir`, or where it is empty one below `runs`, of the run of this name and identity."""
+        called = f"{name}-{signature_of(identity)}"
+        return cls(Path(out_dir or Path("runs") / called), identity, called)
 
     def check(self, may_resume: bool) -> None:
         """Raise Refused if the folder holds something else, or this run where it may not be resumed."""
