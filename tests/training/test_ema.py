@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from acetrain.errors import Refused
 from acetrain.training import checkpoint
 from acetrain.training.ema import Ema, NoEma
+from acetrain.training.run_folder import written
 
 EVERY_STEP = ["max_steps=6", "trainer.checkpoint_every=1", "trainer.keep=9"]
 
@@ -67,7 +68,7 @@ def test_without_warm_up_a_short_run_leaves_the_average_at_its_start() -> None:
 
 
 def test_a_runs_average_is_the_recurrence_over_its_steps(averaged: Path) -> None:
-    steps = [checkpoint.read(file).adapter for file in checkpoint.written(averaged)]
+    steps = [checkpoint.read(file).adapter for file in written(averaged)]
     assert len(steps) == 6
     expected = {name: value.double() for name, value in steps[0].items()}
     for states, weights in enumerate(steps[1:], start=1):
@@ -81,7 +82,7 @@ def test_a_runs_average_is_the_recurrence_over_its_steps(averaged: Path) -> None
 
 
 def test_the_checkpoint_holds_the_average_in_fp32_and_nothing_of_the_base(averaged: Path) -> None:
-    last = checkpoint.read(checkpoint.written(averaged)[-1])
+    last = checkpoint.read(written(averaged)[-1])
     weights = sum(value.numel() for value in last.adapter.values())
     assert sum(value.numel() for value in last.average.values()) == weights + 1
     assert {value.dtype for value in last.average.values() if value.is_floating_point()} == {torch.float32}
@@ -101,7 +102,7 @@ def test_both_are_judged_and_the_best_of_each_is_kept(averaged: Path) -> None:
     bins = [float(value) for key, value in last.items() if key.startswith("val_t") and key.endswith("_ema")]
     assert len(bins) == 3 and sum(bins) / 3 == pytest.approx(float(last["val_loss_ema"]), rel=1e-5)
     assert last["val_loss_ema"] != last["val_loss"]
-    best = checkpoint.read(checkpoint.written(averaged)[-1]).progress["best"]
+    best = checkpoint.read(written(averaged)[-1]).progress["best"]
     for kind, column in (("", "val_loss"), ("_ema", "val_loss_ema")):
         assert best[kind] == pytest.approx(min(float(row[column]) for row in metrics(averaged) if row[column]))
         assert (averaged / f"best{kind}" / "adapter_model.safetensors").exists()

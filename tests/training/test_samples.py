@@ -15,6 +15,7 @@ from acetrain.acestep.sampling import Sampling
 from acetrain.cli import main
 from acetrain.data.prompt import Prompt
 from acetrain.training import checkpoint, sampler
+from acetrain.training.run_folder import written
 from acetrain.training.sampler import Sampler
 from acetrain.training.samples import Request, Samples
 
@@ -45,7 +46,7 @@ def heard(run: Path) -> dict[str, bytes]:
 
 
 def last(run: Path) -> checkpoint.Checkpoint:
-    return checkpoint.read(checkpoint.written(run)[-1])
+    return checkpoint.read(written(run)[-1])
 
 
 def test_each_prompt_is_made_with_the_base_and_every_so_often_with_the_adapter(sampled: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_restart_makes_what_is_missing(sampled: Path, songs: Path, tmp_path: P
     run = shutil.copytree(sampled, tmp_path / "run")
     for file in run.glob("samples/*/*.wav"):
         file.unlink()
-    checkpoint.written(run)[-1].unlink()
+    written(run)[-1].unlink()
     assert main([*RUN, f"cache={songs}", f"out_dir={run}", "logger=csv", *SAMPLES]) == 0
     assert heard(run) == heard(sampled)
 

@@ -1,5 +1,6 @@
 """`acetrain train`: an adapter from a cache of encoded songs."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -25,7 +26,7 @@ from acetrain.training import advice
 from acetrain.training.ema import EmaOption
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
-from acetrain.training.run_folder import RunFolder, identity_of
+from acetrain.training.run_folder import RunFolder, identity_of, newest_step, step_of, written
 from acetrain.training.samples import SamplesOption
 from acetrain.training.schedule import Schedule
 from acetrain.training.trainer import TrainerOption
@@ -78,6 +79,8 @@ class Train:
 
     choices: ClassVar[dict[str, str]] = {}
     """The option chosen in each group."""
+    sweep: ClassVar[str] = ""
+    """The sweep that the run belongs to; a tracker's group of runs, and no part of what the run is."""
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "name", "a word without '/'", self.name)
@@ -176,28 +179,39 @@ class Train:
         del self.folder
 
     def run(self) -> None:
-        """Train until the last step or a signal; what the folder already holds is not trained again."""
+        """Train until the last step or a signal; what the folder already holds is not trained again.
+
+        Waits for another process that trains in the folder.
+        """
         from acetrain.acestep.conditions import template_digest
         from acetrain.acestep.load import check_base
-        from acetrain.adapters.summary import announce
-        from acetrain.training import checkpoint, fitting
         from acetrain.training.replicas import first_rank
 
         self.songs.check_template(template_digest())
         if first_rank():
             self.folder.check(may_resume=self.resume is Resume.auto)
-        newest = max(checkpoint.written(self.folder.path), default=None)
-        if newest is not None and checkpoint.step_of(newest) >= self.total_steps:
+        if newest_step(self.folder.path) < self.total_steps:
+            _ = self.formats
+            if first_rank():
+                check_base(self.model)
+                self.samples.check_model(self.model)
+        with self.folder.held() if first_rank() else nullcontext():
+            self._train()
+
+    def _train(self) -> None:
+        from acetrain.adapters.summary import announce
+        from acetrain.training import fitting
+        from acetrain.training.replicas import first_rank
+
+        newest = max(written(self.folder.path), default=None)
+        if newest is not None and step_of(newest) >= self.total_steps:
             if first_rank():
                 fitting.finish(self, newest)
             return
-        _ = self.formats
         if first_rank():
-            check_base(self.model)
-            self.samples.check_model(self.model)
             self.folder.claim(repeatable(self))
             advice.noted(self.folder.path, advice.before(self))
-            fitting.announce(self, None if newest is None else checkpoint.step_of(newest))
+            fitting.announce(self, None if newest is None else step_of(newest))
         sampler = self.samples.sampler(self.folder.path, self.model, self.formats, self.trainer.device)
         module, keeper = fitting.assemble(self, sampler)
         if first_rank():

@@ -17,6 +17,7 @@ from acetrain.training import advice, checkpoint
 from acetrain.training.checkpoint import Checkpoint
 from acetrain.training.device import peak_memory
 from acetrain.training.module import T_BINS, FlowMatching, StepReport
+from acetrain.training.run_folder import written
 from acetrain.training.sampler import Sampler
 from acetrain.training.signals import stopping
 from acetrain.training.validation import Validation
@@ -57,7 +58,7 @@ class Keeper(Callback):
 
     def setup(self, trainer: Trainer, pl_module: FlowMatching, stage: str) -> None:  # pyright: ignore
         """Take up the newest checkpoint, the same on every rank."""
-        newest = trainer.strategy.broadcast(max(checkpoint.written(self.folder), default=None))
+        newest = trainer.strategy.broadcast(max(written(self.folder), default=None))
         if newest is None:
             return
         self.resumed = checkpoint.read(newest)

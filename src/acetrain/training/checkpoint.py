@@ -1,7 +1,6 @@
 """What a run needs to go on: adapter, optimizer and position. Nothing of the base."""
 
 import pickle
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from acetrain.adapters.injection import adapter_state, load_adapter_state
 from acetrain.atomic import replacing
 from acetrain.errors import Failed
 from acetrain.training.module import FlowMatching
+from acetrain.training.run_folder import written
 from acetrain.training.schedule import Horizon
 
 FORMAT = 3
-PATTERN = re.compile(r"step-(\d+)\.ckpt")
 
 
 @dataclass(frozen=True)
@@ -122,21 +121,3 @@ def read(path: Path) -> Checkpoint:
     if checkpoint is None:
         raise Failed(f"resume: {path} has format {content['format']}, this version reads {FORMAT}")
     return checkpoint
-
-
-def written(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, oldest first."""
-    return sorted(path for path in folder.glob("step-*.ckpt") if PATTERN.fullmatch(path.name))
-
-
-def step_of(path: Path) -> int:
-    """The step a checkpoint was written after, from its name."""
-    match = PATTERN.fullmatch(path.name)
-    if match is None:
-        raise ValueError(f"{path.name} is not the name of a checkpoint")
-    return int(match[1])
-
-
-def newest_step(folder: Path) -> int:
-    """The step of the newest checkpoint in `folder`; 0 where there is none."""
-    return max(map(step_of, written(folder)), default=0)

@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,13 +13,16 @@ from acetrain.acestep.load import load_base
 from acetrain.acestep.model import Released
 from acetrain.adapters.files import saved
 from acetrain.adapters.summary import summarised, trained_modules
-from acetrain.config import repeatable, resolved
+from acetrain.config import repeatable
 from acetrain.data.foreign.encoding import warning
 from acetrain.data.lone import LoneSongs
 from acetrain.data.module import CachedSongs
 from acetrain.errors import Failed
+from acetrain.tracking.logger import Ended
 from acetrain.tracking.plots import plot_run
 from acetrain.tracking.provenance import commit
+from acetrain.tracking.summary import summary_of
+from acetrain.tracking.tracked import Tracked
 from acetrain.training import advice, checkpoint, memory
 from acetrain.training.budget import Budget, Extent, card_of, too_large
 from acetrain.training.callbacks import Every, Keeper
@@ -27,7 +30,7 @@ from acetrain.training.device import device_of
 from acetrain.training.module import FlowMatching, Recipe
 from acetrain.training.remembered import Remembered
 from acetrain.training.replicas import first_rank
-from acetrain.training.run_folder import signature_of
+from acetrain.training.run_folder import newest_step, signature_of, step_of
 from acetrain.training.sampler import Sampler
 from acetrain.training.validation import Validation
 
@@ -92,12 +95,10 @@ def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
     """Train until the last step or a signal. Raises Failed where the memory does not hold the run."""
     folder, budget = run.folder.path, keeper.validation.budget
     data = CachedSongs(run.songs, run.split[0], run.plan, budget, run.data, run.total_steps)
-    name = run.folder.called
-    start = checkpoint.newest_step(folder)
-    config = resolved(run) | {"trained": summarised(trained_modules(module.dit), module.dit)}
+    trained = summarised(trained_modules(module.dit), module.dit)
     if first_rank():
         advice.say(advice.noted(folder, _about_card(run)))
-    loggers = run.logger.open(folder, name, run.name, config, start) if first_rank() else []
+    loggers = run.logger.open(_tracked(run, trained)) if first_rank() else []
     try:
         run.trainer.build(run.formats, loggers, keeper, folder).fit(module, data)
     except torch.OutOfMemoryError as error:
@@ -105,13 +106,15 @@ def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
         raise Failed(too_large(module, f"a micro-batch of {frames} frames" if frames else "the model")) from error
     finally:
         if first_rank() and keeper.started:
+            summary = summary_of(folder, run.trainer.devices * run.trainer.nodes)
             plot = plot_run(folder, keeper.histogram)
-            run.logger.close(loggers, plot, keeper.histogram)
+            ended = Ended(plot, keeper.histogram, module.step, {"parameters": trained["parameters"], **summary})
+            run.logger.close(loggers, ended)
 
 
 def finish(run: "Train", newest: Path) -> None:
     """Say that nothing is left to train, after writing what a kill kept the last step from writing."""
-    step, folder = checkpoint.step_of(newest), run.folder.path
+    step, folder = step_of(newest), run.folder.path
     if any(saved.written_step(folder / f"adapter{kind}") != step for kind in run.ema.kinds):
         module, keeper = assemble(run, None)
         last, optimizer = checkpoint.read(newest), module.configure_optimizers()
@@ -121,6 +124,12 @@ def finish(run: "Train", newest: Path) -> None:
             with weights:
                 keeper.save_adapter(folder / f"adapter{kind}")
     print(f"nothing left to do: {folder} is at step {step} of {run.total_steps}")
+
+
+def _tracked(run: "Train", trained: Mapping[str, Any]) -> Tracked:
+    card = card_of(device_of(run.trainer.accelerator))
+    device = {"name": "cpu" if card is None else card[0], "count": run.trainer.devices * run.trainer.nodes}
+    return Tracked.of(run, newest_step(run.folder.path), {"trained": trained, "device": device})
 
 
 def _budget(run: "Train") -> Budget:

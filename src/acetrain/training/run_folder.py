@@ -1,17 +1,26 @@
 """A run's folder: who it belongs to, whether it may be used, and where it stands."""
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from acetrain.atomic import PARTIAL, clear, write_text
 from acetrain.errors import Refused
 from acetrain.writable import writable_folder
 
 IDENTITY = "identity.json"
+LOCK = ".lock"
+"""File that the process that trains in a folder holds locked, with who it is."""
+CHECKPOINT = re.compile(r"step-(\d+)\.ckpt")
 UNSIGNED = (
     "name",
     "out_dir",
@@ -32,6 +41,10 @@ UNSIGNED = (
 """Keys, with all below them, that change where, how fast or how long a run trains, not what a step does."""
 SIGNED = ("trainer.clip", "trainer.max_bad_steps", "trainer.validate_every", "trainer.validation_quantiles")
 """Keys below those that do."""
+
+
+POLL = 1.0
+"""Seconds between looks at whether another process has let go of a folder."""
 
 
 def identity_of(config: Mapping[str, Any], kinds: Mapping[str, str], data: str, weights: str) -> dict[str, Any]:
@@ -73,7 +86,7 @@ class RunFolder:
         writable_folder("out_dir", self.path)
         if not self.path.exists():
             return
-        if not any(path for path in self.path.iterdir() if not path.name.startswith(PARTIAL)):
+        if not any(path for path in self.path.iterdir() if not path.name.startswith((PARTIAL, LOCK))):
             return
         stored = self.stored()
         if stored is None:
@@ -93,6 +106,25 @@ class RunFolder:
         except ValueError as error:
             raise Refused(f"out_dir: {file} cannot be read as JSON ({error})") from error
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it the folder, which is made if need be, is this process's; the system ends that with the process.
+
+        Waits, saying so, for another that holds it. On a file system without `flock` it cannot keep others out.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("a+") as file:
+            told = False
+            while not _locked(file):
+                if not told and holder(self.path):
+                    print(f"waiting: {self.path} is being trained by {holder(self.path)}", flush=True)
+                    told = True
+                time.sleep(POLL)
+            file.truncate(0)
+            file.write(_self())
+            file.flush()
+            yield
+
     def claim(self, config: str) -> None:
         """Create the folder and write into it whose it is and the configuration that repeats it."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -109,6 +141,49 @@ class RunFolder:
         return (
             f"out_dir: {self.path} holds a run with other settings: {', '.join(changes)}{more}; choose another out_dir"
         )
+
+
+def _locked(file: IO[str], how: int = fcntl.LOCK_EX) -> bool:
+    """Lock a file that nobody else has locked; whether that worked."""
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _self() -> str:
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return f"process {os.getpid()} of {socket.gethostname()}" + (f", SLURM job {job}" if job else "")
+
+
+def holder(folder: Path) -> str:
+    """The process that trains in `folder` now; empty where none does."""
+    try:
+        with (folder / LOCK).open("r") as file:
+            if not _locked(file, fcntl.LOCK_SH):
+                return file.read() or "a process that has just started"
+    except FileNotFoundError:
+        pass
+    return ""
+
+
+def written(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, oldest first."""
+    return sorted(path for path in folder.glob("step-*.ckpt") if CHECKPOINT.fullmatch(path.name))
+
+
+def step_of(path: Path) -> int:
+    """The step a checkpoint was written after, from its name."""
+    match = CHECKPOINT.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path.name} is not the name of a checkpoint")
+    return int(match[1])
+
+
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint in `folder`; 0 where there is none."""
+    return max(map(step_of, written(folder)), default=0)
 
 
 def _shown(value: Any) -> str:
