@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lightning.pytorch.loggers import WandbLogger
 from matplotlib import image
 
 from acetrain.errors import Failed
 from acetrain.tracking import wandb as tracking
-from acetrain.tracking.logger import Mode
+from acetrain.tracking.logger import Ended, Mode
+from acetrain.tracking.tracked import Tracked
 
 
 @pytest.fixture
@@ -20,15 +20,16 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "PATIENCE", 3.0)
 
 
-def started(folder: Path, mode: Mode) -> WandbLogger:
-    return tracking.start(folder, "name", "group", {"seed": 0}, "project", mode)
+def started(folder: Path, mode: Mode) -> tracking.Stepped:
+    run = Tracked(folder, "name", "group", "train", {"seed": 0}, ("adapter=lora",))
+    return tracking.start(run, "project", mode)
 
 
 def test_auto_goes_on_offline_and_says_so(tmp_path, unreachable, capfd):
     logger = started(tmp_path, Mode.auto)
     logger.log_metrics({"loss": 1.0}, step=1)
     image.imsave(tmp_path / "loss.png", np.zeros((2, 2, 3)))
-    tracking.finish(logger, tmp_path / "loss.png", [1, 2, 3])
+    tracking.finish(logger, Ended(tmp_path / "loss.png", [1, 2, 3], 1))
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert "W&B cannot be reached (" in capfd.readouterr().err
 

@@ -24,7 +24,9 @@ from acetrain.analysis.state import State
 from acetrain.config import resolved
 from acetrain.errors import Failed, Refused
 from acetrain.tracking.counted import counted
+from acetrain.tracking.logger import Ended
 from acetrain.tracking.media import show
+from acetrain.tracking.tracked import Tracked
 from acetrain.training.device import check_count, device_of
 from acetrain.training.module import T_BINS
 from acetrain.training.objective import Objective
@@ -218,9 +220,8 @@ def _measured(found: Estimate) -> dict:
 
 def _track(run: "Sensitivity", pictures: dict[str, Path]) -> None:
     """Hand the pictures to the tracker."""
-    name = run.folder.called
-    loggers = run.logger.open(run.folder.path, name, run.name, resolved(run), 0)
+    loggers = run.logger.open(Tracked.of(run, 0, {}))
     show(loggers, pictures)
     times = [visit.t for unit in run.grid.units for visit in unit.visits]
     counts = torch.histc(torch.tensor(times), T_BINS, 0.0, 1.0).int().tolist()
-    run.logger.close(loggers, pictures["heat_map"], counts)
+    run.logger.close(loggers, Ended(pictures["heat_map"], counts, 0, {"modules": len(run.shapes)}))

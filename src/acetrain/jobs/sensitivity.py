@@ -74,6 +74,8 @@ class Sensitivity:
 
     choices: ClassVar[dict[str, str]] = {}
     """The option chosen in each group."""
+    sweep: ClassVar[str] = ""
+    """The sweep that the run belongs to; a tracker's group of runs, and no part of what the run is."""
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "name", "a word without '/'", self.name)

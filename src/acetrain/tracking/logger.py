@@ -1,7 +1,7 @@
 """Where a run's figures go, besides `metrics.csv` and the plot that every run writes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,19 @@ from acetrain.errors import Refused
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+    from acetrain.tracking.tracked import Tracked
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What describes a whole run, at its end or where it was stopped."""
+
+    plot: Path
+    histogram: Sequence[int]
+    """Timesteps drawn, in bins of equal width over [0, 1]."""
+    step: int
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
 
 @dataclass
 class LoggerOption:
@@ -19,20 +32,19 @@ class LoggerOption:
     def check(self) -> None:
         """Raise Refused if the tracker cannot be reached as asked."""
 
-    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
-        """The Lightning loggers of the run in `folder`, which goes on from step `start`; to be called by the rank that
-        writes."""
+    def open(self, run: "Tracked") -> "list[Logger]":
+        """The Lightning loggers of the run; to be called by the rank that writes."""
         raise NotImplementedError
 
-    def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
-        """Hand over the run's plot and its histogram of timesteps, and let go of the loggers."""
+    def close(self, loggers: "Sequence[Logger]", ended: Ended) -> None:
+        """Hand over what describes the whole run, and let go of the loggers."""
 
 
 @dataclass
 class Csv(LoggerOption):
     """Nothing besides `metrics.csv`."""
 
-    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
+    def open(self, run: "Tracked") -> "list[Logger]":
         return []
 
 
@@ -51,7 +63,7 @@ class Wandb(LoggerOption):
     project: str
     """W&B project."""
     mode: Mode
-    """auto is online where an API key is set and offline elsewhere; `wandb sync` uploads an offline run later."""
+    """auto is online where an API key is set and offline elsewhere; `acetrain sync` sends what was offline."""
 
     def check(self) -> None:
         if self.mode is Mode.online:
@@ -59,19 +71,17 @@ class Wandb(LoggerOption):
 
             check(self.mode)
 
-    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
+    def open(self, run: "Tracked") -> "list[Logger]":
         from acetrain.tracking.wandb import start as begin
 
-        return [begin(folder, name, group, config, self.project, self.mode)]
+        return [begin(run, self.project, self.mode)]
 
-    def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
-        from lightning.pytorch.loggers import WandbLogger
-
-        from acetrain.tracking.wandb import finish
+    def close(self, loggers: "Sequence[Logger]", ended: Ended) -> None:
+        from acetrain.tracking.wandb import Stepped, finish
 
         for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                finish(logger, plot, histogram)
+            if isinstance(logger, Stepped):
+                finish(logger, ended)
 
 
 @dataclass
@@ -84,19 +94,19 @@ class Tensorboard(LoggerOption):
         if find_spec("tensorboard") is None:
             raise Refused("logger: tensorboard is not installed: pip install 'acetrain[tensorboard]'")
 
-    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
+    def open(self, run: "Tracked") -> "list[Logger]":
         from acetrain.tracking.tensorboard import start as begin
 
-        return [begin(folder, start)]
+        return [begin(run.folder, run.start)]
 
-    def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
+    def close(self, loggers: "Sequence[Logger]", ended: Ended) -> None:
         from lightning.pytorch.loggers import TensorBoardLogger
 
         from acetrain.tracking.tensorboard import finish
 
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):
-                finish(logger, plot, histogram)
+                finish(logger, ended)
 
 
 @dataclass
@@ -107,12 +117,9 @@ class Both(Wandb):
         super().check()
         Tensorboard().check()
 
-    def open(self, folder: Path, name: str, group: str, config: Mapping[str, Any], start: int) -> "list[Logger]":
-        return [
-            *super().open(folder, name, group, config, start),
-            *Tensorboard().open(folder, name, group, config, start),
-        ]
+    def open(self, run: "Tracked") -> "list[Logger]":
+        return [*super().open(run), *Tensorboard().open(run)]
 
-    def close(self, loggers: "Sequence[Logger]", plot: Path, histogram: Sequence[int]) -> None:
-        super().close(loggers, plot, histogram)
-        Tensorboard().close(loggers, plot, histogram)
+    def close(self, loggers: "Sequence[Logger]", ended: Ended) -> None:
+        super().close(loggers, ended)
+        Tensorboard().close(loggers, ended)

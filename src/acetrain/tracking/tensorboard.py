@@ -1,11 +1,12 @@
 """TensorBoard's event files, without the steps that a restart repeats."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib import image
+
+from acetrain.tracking.logger import Ended
 
 FOLDER = "tensorboard"
 
@@ -16,10 +17,10 @@ def start(folder: Path, step: int) -> TensorBoardLogger:
     return TensorBoardLogger(folder, name="", version=FOLDER, purge_step=step + 1)
 
 
-def finish(logger: TensorBoardLogger, plot: Path, histogram: Sequence[int]) -> None:
+def finish(logger: TensorBoardLogger, ended: Ended) -> None:
     """Add what describes the whole run, and close the file."""
-    edges = np.linspace(0, 1, len(histogram) + 1)
-    counts, middles = np.array(histogram), (edges[:-1] + edges[1:]) / 2
+    edges = np.linspace(0, 1, len(ended.histogram) + 1)
+    counts, middles = np.array(ended.histogram), (edges[:-1] + edges[1:]) / 2
     logger.experiment.add_histogram_raw(
         "timesteps",
         min=0.0,
@@ -30,5 +31,5 @@ def finish(logger: TensorBoardLogger, plot: Path, histogram: Sequence[int]) -> N
         bucket_limits=edges[1:].tolist(),
         bucket_counts=counts.tolist(),
     )
-    logger.experiment.add_image("plot", image.imread(plot), dataformats="HWC")
+    logger.experiment.add_image("plot", image.imread(ended.plot), dataformats="HWC")
     logger.finalize("success")

@@ -1,8 +1,9 @@
 """Weights & Biases, without ever asking for anything or waiting for the network."""
 
+import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from wandb.errors import Error
 
 from acetrain.atomic import write_text
 from acetrain.errors import Failed, Refused
-from acetrain.tracking.logger import Mode
+from acetrain.tracking.logger import Ended, Mode
+from acetrain.tracking.tracked import Tracked
 
 PATIENCE = 30.0
 """Seconds that the start of an online run may take."""
@@ -22,6 +24,25 @@ LAST_UPLOAD = 120.0
 """Seconds that its end may take; what is not uploaded by then lies in the run's folder."""
 ID = "wandb_id"
 """File in a run's folder with the id of its W&B run."""
+KEPT_OUT: Mapping[str, Any] = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "host": "-",
+    "save_code": False,
+    "silent": True,
+    "x_disable_meta": True,
+}
+"""What W&B would collect of the process and its surroundings, command line, remotes with their tokens and code among
+them: a run is its configuration, and that is told."""
+
+
+class Stepped(WandbLogger):
+    """A W&B run whose steps are the optimizer's, so that a run that was continued counts on."""
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Add to the row of `step`, or of the present one."""
+        self.experiment.log(dict(metrics), step=step)
 
 
 def has_key() -> bool:
@@ -35,42 +56,57 @@ def check(mode: Mode) -> None:
         raise Refused("logger.mode: online needs an API key: set WANDB_API_KEY, or use logger.mode=offline")
 
 
-def start(folder: Path, name: str, group: str, config: Mapping[str, Any], project: str, mode: Mode) -> WandbLogger:
-    """The W&B run of the run in `folder`; started again in the same folder it continues the same one.
+def start(run: Tracked, project: str, mode: Mode) -> Stepped:
+    """The W&B run of a run; started again in the same folder it continues the same one.
 
     Where W&B cannot be reached `auto` goes on offline and says so; `online` raises `Failed`.
     """
-    file = folder / ID
-    if not file.exists():
-        write_text(file, secrets.token_hex(4))
     begin = partial(
         wandb.init,
         project=project,
-        name=name,
-        group=group,
-        id=file.read_text(),
+        name=run.name,
+        group=run.group,
+        job_type=run.job,
+        tags=run.tags,
+        id=identified(run.folder),
         resume="allow",
-        dir=folder,
-        config=dict(config),
-        settings=wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=LAST_UPLOAD),
+        dir=run.folder,
+        config=dict(run.config),
+        settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=LAST_UPLOAD, **KEPT_OUT),
     )
     if mode is Mode.offline or (mode is Mode.auto and not has_key()):
-        return WandbLogger(experiment=begin(mode="offline"), save_dir=folder)
+        return Stepped(experiment=begin(mode="offline"), save_dir=run.folder)
     try:
-        run = begin(mode="online")
+        begun = begin(mode="online")
     except Error as error:
         reason = str(error).strip().splitlines()[0]
         if mode is Mode.online:
             raise Failed(f"logger.mode: online, and W&B cannot be reached ({reason})") from error
-        print(f"W&B cannot be reached ({reason}); the run is kept offline, `wandb sync` uploads it", file=sys.stderr)
+        print(f"W&B cannot be reached ({reason}); the run is kept offline, `acetrain sync` sends it", file=sys.stderr)
         wandb.teardown()  # or the id counts as in use
-        run = begin(mode="offline")
-    return WandbLogger(experiment=run, save_dir=folder)
+        begun = begin(mode="offline")
+    return Stepped(experiment=begun, save_dir=run.folder)
 
 
-def finish(logger: WandbLogger, plot: Path, histogram: Sequence[int]) -> None:
+def identified(folder: Path) -> str:
+    """The id of the W&B run of the run in `folder`: the one it has had, else a new one, which is kept there.
+
+    A run that `wandb agent` started has the id that its sweep's controller gave it, or the controller would not hear
+    of it.
+    """
+    file = folder / ID
+    given = os.environ.get("WANDB_RUN_ID", "") if os.environ.get("WANDB_SWEEP_ID") else ""
+    kept = file.read_text() if file.exists() else ""
+    wanted = given or kept or secrets.token_hex(4)
+    if wanted != kept:
+        write_text(file, wanted)
+    return wanted
+
+
+def finish(logger: Stepped, ended: Ended) -> None:
     """Add what describes the whole run, and close it."""
-    edges = np.linspace(0, 1, len(histogram) + 1)
-    timesteps = wandb.Histogram(np_histogram=(np.array(histogram), edges))
-    logger.experiment.log({"timesteps": timesteps, "plot": wandb.Image(str(plot))})
+    edges = np.linspace(0, 1, len(ended.histogram) + 1)
+    timesteps = wandb.Histogram(np_histogram=(np.array(ended.histogram), edges))
+    logger.log_metrics({"timesteps": timesteps, "plot": wandb.Image(str(ended.plot))}, ended.step)
+    logger.experiment.summary.update(dict(ended.summary))
     logger.experiment.finish()
