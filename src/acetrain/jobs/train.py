@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from acetrain.acestep.model import Model
 from acetrain.acestep.names import linear_layers
@@ -30,6 +30,9 @@ from acetrain.training.run_folder import RunFolder, identity_of, newest_step, st
 from acetrain.training.samples import SamplesOption
 from acetrain.training.schedule import Schedule
 from acetrain.training.trainer import TrainerOption
+
+if TYPE_CHECKING:
+    from acetrain.training.shared_base import SharedBase
 
 
 class Resume(Enum):
@@ -131,10 +134,11 @@ class Train:
     @cached_property
     def measured_elsewhere(self) -> str:
         """What the targets were measured on that is not what is trained on."""
-        return self.targets.differs(self.songs.digest(), self._weights, self.model.name)
+        return self.targets.differs(self.songs.digest(), self.weights, self.model.name)
 
     @cached_property
-    def _weights(self) -> str:
+    def weights(self) -> str:
+        """The digest of the base's weights."""
         return sample_weights(self.model.checkpoint, "transformer")
 
     @cached_property
@@ -170,7 +174,7 @@ class Train:
         kinds = {group: type(getattr(self, group)).__name__ for group in recipe}
         adapter = resolved(self.sized) | self.adapter.content()
         settings = resolved(self) | {"timesteps": resolved(self.density), "adapter": adapter}
-        identity = identity_of(settings, kinds, self.songs.digest(), self._weights)
+        identity = identity_of(settings, kinds, self.songs.digest(), self.weights)
         return RunFolder.named(self.out_dir, self.name, identity)
 
     def place(self, parent: str) -> None:
@@ -178,10 +182,10 @@ class Train:
         self.out_dir = str(Path(parent) / self.folder.called)
         del self.folder
 
-    def run(self) -> None:
+    def run(self, bases: "SharedBase | None" = None) -> None:
         """Train until the last step or a signal; what the folder already holds is not trained again.
 
-        Waits for another process that trains in the folder.
+        Waits for another process that trains in the folder. The base is one of `bases`, where they are given.
         """
         from acetrain.acestep.conditions import template_digest
         from acetrain.acestep.load import check_base
@@ -196,9 +200,9 @@ class Train:
                 check_base(self.model)
                 self.samples.check_model(self.model)
         with self.folder.held() if first_rank() else nullcontext():
-            self._train()
+            self._train(bases)
 
-    def _train(self) -> None:
+    def _train(self, bases: "SharedBase | None") -> None:
         from acetrain.adapters.summary import announce
         from acetrain.training import fitting
         from acetrain.training.replicas import first_rank
@@ -206,14 +210,14 @@ class Train:
         newest = max(written(self.folder.path), default=None)
         if newest is not None and step_of(newest) >= self.total_steps:
             if first_rank():
-                fitting.finish(self, newest)
+                fitting.finish(self, newest, bases)
             return
         if first_rank():
             self.folder.claim(repeatable(self))
             advice.noted(self.folder.path, advice.before(self))
             fitting.announce(self, None if newest is None else step_of(newest))
         sampler = self.samples.sampler(self.folder.path, self.model, self.formats, self.trainer.device)
-        module, keeper = fitting.assemble(self, sampler)
+        module, keeper = fitting.assemble(self, sampler, bases)
         if first_rank():
             announce(module.dit, len(self.layers), self.folder.path)
         fitting.fit(self, module, keeper)

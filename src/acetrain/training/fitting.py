@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from acetrain import __version__
-from acetrain.acestep.load import load_base
+from acetrain.acestep.load import Base
 from acetrain.acestep.model import Released
 from acetrain.adapters.files import saved
 from acetrain.adapters.summary import summarised, trained_modules
@@ -32,6 +32,7 @@ from acetrain.training.remembered import Remembered
 from acetrain.training.replicas import first_rank
 from acetrain.training.run_folder import newest_step, signature_of, step_of
 from acetrain.training.sampler import Sampler
+from acetrain.training.shared_base import SharedBase, load_stored
 from acetrain.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ def announce(run: "Train", resumed_step: int | None) -> None:
         print(warning(run.cache, run.model), file=sys.stderr, flush=True)
 
 
-def assemble(run: "Train", sampler: Sampler | None) -> tuple[FlowMatching, Keeper]:
+def assemble(run: "Train", sampler: Sampler | None, bases: SharedBase | None = None) -> tuple[FlowMatching, Keeper]:
     """The module that trains, on the CPU, and what happens around its steps, `sampler` included, which gets to see the
-    base before anything is attached to it."""
+    base before anything is attached to it. The base is one of `bases` where they can be shared."""
     formats = run.formats
-    base = load_base(run.model, formats.base.dtype)
-    formats.store(base.dit, run.trainer.device)
+    base = _base(run, bases)
     if sampler is not None and first_rank():
         sampler.prepare(base.dit)
+        base = base if bases is None else _base(run, bases)  # on a GPU the sampler's is no longer shared
     run.sized.attach(base.dit, run.target_names, run.seed)
     run.trainer.prepare(base.dit)
     recipe = Recipe(
@@ -91,6 +92,14 @@ def assemble(run: "Train", sampler: Sampler | None) -> tuple[FlowMatching, Keepe
     return module, keeper
 
 
+def _base(run: "Train", bases: SharedBase | None) -> Base:
+    """The base to train on; several processes share none among their runs."""
+    device = run.trainer.device
+    if bases is None or run.trainer.devices * run.trainer.nodes > 1:
+        return load_stored(run.model, run.formats, device)
+    return bases.take(run.model, run.weights, run.formats, device, own=bool(run.sized.reads_base))
+
+
 def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
     """Train until the last step or a signal. Raises Failed where the memory does not hold the run."""
     folder, budget = run.folder.path, keeper.validation.budget
@@ -112,11 +121,11 @@ def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
             run.logger.close(loggers, ended)
 
 
-def finish(run: "Train", newest: Path) -> None:
+def finish(run: "Train", newest: Path, bases: SharedBase | None = None) -> None:
     """Say that nothing is left to train, after writing what a kill kept the last step from writing."""
     step, folder = step_of(newest), run.folder.path
     if any(saved.written_step(folder / f"adapter{kind}") != step for kind in run.ema.kinds):
-        module, keeper = assemble(run, None)
+        module, keeper = assemble(run, None, bases)
         last, optimizer = checkpoint.read(newest), module.configure_optimizers()
         checkpoint.restore(last, module, keeper.identity)
         checkpoint.load_optimizer(optimizer, last.optimizer)
