@@ -1,5 +1,6 @@
 """`acetrain train`: an adapter from a cache of encoded songs."""
 
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -84,6 +85,10 @@ class Train:
     """The option chosen in each group."""
     sweep: ClassVar[str] = ""
     """The sweep that the run belongs to; a tracker's group of runs, and no part of what the run is."""
+    judge: ClassVar[Callable[[int, Mapping[str, float]], bool] | None] = None
+    """Told a step and its held-out losses, by their columns, answers whether the run ends there; a search sets it."""
+    pruned: ClassVar[bool] = False
+    """Whether it has been ended early."""
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "name", "a word without '/'", self.name)
@@ -220,9 +225,15 @@ class Train:
         module, keeper = fitting.assemble(self, sampler, bases)
         if first_rank():
             announce(module.dit, len(self.layers), self.folder.path)
+        keeper.judge = self.judge
         fitting.fit(self, module, keeper)
         if module.agreed_stop and module.step < self.total_steps:
             raise Interrupted(module.agreed_stop)
+        if keeper.hopeless:
+            vars(self)["pruned"] = True
+            if first_rank():
+                print(f"ended early at step {module.step}: {self.folder.path}", flush=True)
+            return
         if first_rank():
             adapters = [f"adapter: {self.folder.path / 'adapter'}{kind}" for kind in self.ema.kinds]
             print("\n".join([*adapters, f"plot: {self.folder.path / 'loss.png'}"]))

@@ -32,6 +32,11 @@ def read(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(whole.splitlines()))
 
 
+def as_written(value: float) -> float:
+    """A number with the digits that a table keeps."""
+    return float(_cell(value))
+
+
 def _line(row: Mapping[str, object], columns: Sequence[str]) -> str:
     cells = ["" if (value := row.get(column)) is None else _cell(value) for column in columns]
     return ",".join(f'"{cell.replace(chr(34), chr(34) * 2)}"' if set(cell) & set(',"\n\r') else cell for cell in cells)

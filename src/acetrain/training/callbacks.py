@@ -26,6 +26,9 @@ from acetrain.training.watch import Watch
 METRICS = ("epoch", "loss", "val_loss", "lr", "grad_norm", "skipped", "songs", "frames", "padding")
 SPEED = ("songs_per_s", "frames_per_s", "peak_memory_mb", "seconds")
 
+Judge = Callable[[int, Mapping[str, float]], bool]
+"""Told a step and its held-out losses, by their columns; answers whether the run is to end there as hopeless."""
+
 
 class Keeper(Callback):
     """Runs after every step, in this order: validate, record, save, stop. The order is in one place, and matters.
@@ -48,6 +51,10 @@ class Keeper(Callback):
         self.steps_per_epoch, self.every, self.save_adapter = steps_per_epoch, every, save_adapter
         self.sampler = sampler
         """What makes music on the way; None where none is asked for."""
+        self.judge: Judge | None = None
+        """What is asked after every validation but the last; None where the run is nobody's trial."""
+        self.hopeless = False
+        """Whether the judge has ended the run."""
         self.best: dict[str, float] = {}
         """Lowest held-out loss of each judged set of weights."""
         self.histogram = [0] * T_BINS
@@ -99,12 +106,13 @@ class Keeper(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: FlowMatching, *_: Any) -> None:  # pyright: ignore
         report = pl_module.report
         assert report is not None
-        last = report.step == pl_module.horizon.total or pl_module.agreed_stop
         due = report.step % self.every.validate == 0 or report.step == pl_module.horizon.total
         seconds = time.monotonic() - self.clock
         losses = self._validate(pl_module) if due else {}
         self.histogram = [a + b for a, b in zip(self.histogram, report.t_histogram, strict=True)]
         self._record(trainer, pl_module, report, losses, seconds)
+        self.hopeless = self._judged(trainer, pl_module, losses)
+        last = report.step == pl_module.horizon.total or pl_module.agreed_stop or self.hopeless
         if report.step == pl_module.horizon.total:
             for kind, weights in pl_module.judged(pl_module.optimizer.optimizer).items():
                 with weights:
@@ -114,9 +122,16 @@ class Keeper(Callback):
             self.save(pl_module)
         if report.step < pl_module.horizon.total:
             self._sample(trainer, pl_module)
-        if pl_module.agreed_stop:
+        if pl_module.agreed_stop or self.hopeless:
             trainer.should_stop = True
         self.clock = time.monotonic()
+
+    def _judged(self, trainer: Trainer, module: FlowMatching, losses: Mapping[str, Tensor]) -> bool:
+        """Whether the run is to end after this step: the first rank, which alone has a judge, asks, and all hear it."""
+        if not losses or module.step == module.horizon.total:
+            return False
+        means = {f"val_loss{kind}": found.mean().item() for kind, found in losses.items()}
+        return trainer.strategy.broadcast(self.judge is not None and self.judge(module.step, means))
 
     def _sample(self, trainer: Trainer, module: FlowMatching) -> None:
         """The music of the present step, where it is due, of the averaged weights where there are such.
