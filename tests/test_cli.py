@@ -20,6 +20,7 @@ from acetrain.jobs.generate import Generate
 from acetrain.jobs.synthesize import Synthesize
 from acetrain.jobs.train import Train
 from acetrain.schemas import GROUPS, JOBS
+from acetrain.stopping import STOPPING
 
 HEAVY = ["torch", "lightning", "peft", "diffusers", "transformers", "wandb", "matplotlib", "soundfile"]
 
@@ -223,7 +224,7 @@ def interruptible():
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", list(STOPPING))
 def test_a_signal_ends_a_job_with_its_code(there, monkeypatch, number):
     monkeypatch.setattr(Synthesize, "run", lambda self: os.kill(os.getpid(), number))
     before = signal.getsignal(number)

@@ -79,7 +79,7 @@ def test_runs_killed_again_and_again_end_in_the_same_bits(
     assert_same(tmp_path / "run", undisturbed)
 
 
-SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2]
 
 
 @pytest.mark.parametrize(

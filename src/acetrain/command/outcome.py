@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 
 from acetrain.errors import Failed, Interrupted, Refused
+from acetrain.stopping import STOPPING, heed_once
 
 DONE = 0
 FAILED = 1
@@ -74,7 +75,7 @@ def _trace(debug: bool) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Within it, SIGINT, SIGTERM and SIGUSR1 raise Interrupted, so that files in the making are cleared away.
+    """Within it, SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 raise Interrupted, so that files in the making are cleared away.
 
     Libraries catch KeyboardInterrupt and go on or exit with a code of theirs; Interrupted passes them. A signal that
     the process was started to ignore, as SIGINT is in the background of a script, stays ignored.
@@ -82,8 +83,7 @@ def ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, _end) for number in heeded}
     try:
         yield
@@ -93,4 +93,5 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    heed_once()
     raise Interrupted(number, "")

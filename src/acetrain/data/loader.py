@@ -1,8 +1,12 @@
 """From cache and plan to the steps a rank trains on: one item is one optimizer step, a list of micro-batches."""
 
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -13,6 +17,9 @@ from acetrain.data.plan import Plan, Visit
 from acetrain.data.split import deal
 from acetrain.errors import Refused
 from acetrain.flow.loss import Reduction
+
+PARENT_POLL = 5.0
+"""Seconds between a loader process's looks at whether the run is still there."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +81,25 @@ def loader(steps: Steps, start: int, stop: int, workers: int, pin_memory: bool) 
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=partial(_leave_signals_to, os.getpid()),
         pin_memory=pin_memory,
     )
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _leave_signals_to(parent: int, worker: int) -> None:
     """A signal to the process group must not kill the loader before the run has written its checkpoint.
 
-    Only the first SIGTERM is let pass: the interpreter's own, at its exit, must end a worker that still waits.
+    A SIGTERM that the parent itself sends is another thing: at its exit it must end a worker that still waits.
     """
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # or torch's own handler ends the worker
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while Path(f"/proc/{parent}").exists():
+        told = signal.sigtimedwait({signal.SIGTERM}, PARENT_POLL)
+        if told is not None and told.si_pid == parent:
+            break
+    os._exit(0)

@@ -123,6 +123,7 @@ class Keeper(Callback):
         if report.step < pl_module.horizon.total:
             self._sample(trainer, pl_module)
         if pl_module.agreed_stop or self.hopeless:
+            trainer.strategy.barrier("stopped")  # a scheduler may end the others once one rank has ended
             trainer.should_stop = True
         self.clock = time.monotonic()
 

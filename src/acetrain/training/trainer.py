@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from acetrain.data.option import Data
 from acetrain.errors import require
 from acetrain.training.precision import Precision, Quantised
+from acetrain.training.srun import check_tasks, cluster_environment
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,7 @@ class TrainerOption:
     validation_quantiles: int
     """Timesteps every held-out song is judged at: the middle quantiles of equal shares of the training density."""
     checkpoint_every: int
-    """Steps between checkpoints; one is also written at the end and on SIGTERM, SIGINT and SIGUSR1."""
+    """Steps between checkpoints; one is also written at the end and on SIGTERM, SIGINT, SIGUSR1 or SIGUSR2."""
     keep: int
     """Newest checkpoints kept."""
     validate_every: int
@@ -108,6 +109,7 @@ class TrainerOption:
         from acetrain.training.device import check_compiler, check_count, device_of
         from acetrain.training.replicas import own_rank
 
+        check_tasks(self.devices, self.nodes)
         device = device_of(self.accelerator, apple=True)
         check_count(device, self.devices)
         if self.compile is Compile.block:
@@ -141,13 +143,13 @@ class TrainerOption:
 
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         device = self.device
-        replicas = Shards() if self.shard else Replicas()
+        replicas, environment = Shards() if self.shard else Replicas(), cluster_environment()
         return Trainer(
             accelerator=device.type,
             devices=self.devices,
             num_nodes=self.nodes,
             strategy=replicas if self.devices * self.nodes > 1 else "auto",
-            plugins=[precision.plugin(device)],
+            plugins=[precision.plugin(device), *([environment] if environment else [])],
             max_epochs=1,
             logger=list(loggers) or False,
             callbacks=[callback],
