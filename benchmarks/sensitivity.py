@@ -5,18 +5,20 @@ python -m benchmarks.sensitivity --layers 4         a sixth of its depth, where 
 
 Weights are random and frozen. The plain pass gives gradients to its inputs alone: latents and condition. Both recompute
 every block's activations in the backward pass. The other pass adds up the gradients of all linear layers as sketches,
-as the job does between reading a song and going on to the next.
+as the job does between reading a song and going on to the next, when the song ends a group of the jackknife.
 
-Peak memory is that of a fresh process for either: on a GPU the allocator's; on a CPU the resident memory, counted from
-when everything is imported and nothing built, its peak reset by the kernel before the first pass. Times are of passes
-in one process in turn: on a GPU by the clock, on a CPU the process's own seconds on one thread, which other work on the
-machine moves less.
+Peak memory is that of a fresh process for either, writing the sums of a unit included: on a GPU the allocator's; on a
+CPU the resident memory, counted from when everything is imported and nothing built, its peak reset by the kernel before
+the first pass, and malloc told to give back what is freed. Times are of passes in one process in turn: on a GPU by the
+clock, on a CPU the process's own seconds on one thread, which other work on the machine moves less.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,9 +29,11 @@ import torch
 from torch import nn
 
 from acetrain.analysis.accumulate import Accumulator, Sides
-from acetrain.analysis.grid import MOST_GROUPS
+from acetrain.analysis.grid import MOST_GROUPS, Unit
+from acetrain.analysis.parts import Parts
 from acetrain.analysis.probe import Probe
 from acetrain.analysis.sketch import Signs
+from acetrain.analysis.state import State
 from acetrain.command.quiet import quiet
 from acetrain.data.batch import Batch, collate
 from acetrain.flow.loss import Mse, Reduction
@@ -46,6 +50,8 @@ ROWS = 400
 """Rows of the song's condition."""
 TARGETS = {"memory": 1.2, "time": 1.3}
 """What the ratios must not exceed."""
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "100000", "MALLOC_TRIM_THRESHOLD_": "100000"}
+"""Freed blocks go back to the system: what malloc would keep of them is not what a pass needs."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ class Setting:
 class Passes:
     """The two kinds of pass over one song."""
 
-    def __init__(self, setting: Setting, arms: tuple[str, ...]) -> None:
+    def __init__(self, setting: Setting, arms: tuple[str, ...], folder: Path) -> None:
+        self.state = State(folder)
         self.objective = setting.objective()
         self.batch = setting.batch(self.objective)
         self.draws = fixed(self.batch, 0.5, 0)
@@ -90,9 +97,9 @@ class Passes:
         if "sketch" in arms:
             sides = Sides(Signs(setting.sketch, 0, 0), torch.device(setting.device), Format[setting.format].dtype)
             self.probe.accumulators = {
-                name: Accumulator((one.out_features, one.in_features), sides, MOST_GROUPS)
-                for name, one in layers.items()
+                name: Accumulator((one.out_features, one.in_features), sides) for name, one in layers.items()
             }
+        self.parts = Parts(folder, self.probe.accumulators, MOST_GROUPS)
 
     def plain(self) -> None:
         """Forward and backward, gradients to the inputs."""
@@ -105,7 +112,18 @@ class Passes:
     def sketch(self) -> None:
         """The same with the gradients of all weights added up."""
         with self.probe:
-            self.probe.visit(self.objective.song_losses(self.batch, self.draws).sum(), 1.0, 0)
+            self.probe.visit(self.objective.song_losses(self.batch, self.draws).sum(), 1.0)
+        assert self.probe.broken() is None
+        self.parts.keep(0)
+
+    def finish(self) -> None:
+        """Write what was added up."""
+        found = {
+            name: {part: value.cpu() for part, value in {**one.sums, "groups": self.parts.of(name)}.items()}
+            for name, one in self.probe.accumulators.items()
+        }
+        if found:
+            self.state.write(Unit(0, 0, (), ()), found)
 
 
 def seconds(passes: Passes, arm: str, on_gpu: bool) -> float:
@@ -121,32 +139,36 @@ def seconds(passes: Passes, arm: str, on_gpu: bool) -> float:
 
 
 def peak(setting: Setting, arm: str) -> dict[str, float]:
-    """Bytes that two passes of an arm take at most, all that is built included."""
+    """Bytes that an arm's passes take at most, all that is built included."""
     before, on_gpu = machine.memory("VmRSS"), setting.device == "cuda"
-    passes = Passes(setting, (arm,))
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")
-    for _ in range(2):
-        getattr(passes, arm)()
+    with tempfile.TemporaryDirectory() as folder:
+        passes = Passes(setting, (arm,), Path(folder))
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")
+        for _ in range(setting.rounds):
+            getattr(passes, arm)()
+        passes.finish()
     return {"bytes": torch.cuda.max_memory_allocated() if on_gpu else machine.memory("VmHWM") - before}
 
 
 def times(setting: Setting) -> dict[str, list[float]]:
     """Seconds of each arm, in turn; the first of each is not counted."""
-    passes = Passes(setting, ARMS)
     taken: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for _ in range(setting.rounds + 1):
-        for arm in ARMS:
-            taken[arm].append(seconds(passes, arm, setting.device == "cuda"))
+    with tempfile.TemporaryDirectory() as folder:
+        passes = Passes(setting, ARMS, Path(folder))
+        for _ in range(setting.rounds + 1):
+            for arm in ARMS:
+                taken[arm].append(seconds(passes, arm, setting.device == "cuda"))
     return {arm: found[1:] for arm, found in taken.items()}
 
 
 def child(setting: Setting, task: str) -> Any:
     """What a process of its own measures, as it says it on its last line."""
     command = [sys.executable, "-m", MODULE, "--child", task, json.dumps(setting.__dict__)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | MALLOC)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(setting: Setting) -> dict[str, Any]:

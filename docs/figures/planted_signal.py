@@ -78,11 +78,13 @@ def trial(seed: int, strength: float) -> Trial:
 
 def _summed(songs: torch.Tensor, signs: Signs) -> Half:
     """The songs of a half as the job adds them up: gradients as products dY' X with X the identity."""
-    accumulator = Accumulator(SHAPE, Sides(signs, torch.device("cpu"), torch.float32), len(songs))
-    for group, gradient in enumerate(songs):
+    accumulator, parts = Accumulator(SHAPE, Sides(signs, torch.device("cpu"), torch.float32)), []
+    for gradient in songs:
         accumulator.add(gradient.T.contiguous(), torch.eye(SHAPE[1]), torch.ones(()), 1 / len(songs))
-        accumulator.settle(1 / len(songs), group)
-    return Half.of([accumulator.sums], [1 / len(songs)] * len(songs), signs)
+        parts.append(accumulator.part.clone())
+        accumulator.part.zero_()
+    sums = {**accumulator.sums, "groups": torch.stack(parts)}
+    return Half.of([sums], [1 / len(songs)] * len(songs), signs)
 
 
 def summary(trials: Sequence[Trial], strength: float) -> dict[str, Any]:

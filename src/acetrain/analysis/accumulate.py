@@ -4,11 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acetrain.analysis.sizes import PROJECTED, is_exact, shapes
+from acetrain.analysis.sizes import PROJECTED, is_exact, projected, sums
 from acetrain.analysis.sketch import Signs
 
 Outputs = Float[Tensor, "row output"]
 Inputs = Float[Tensor, "row input"]
+
+COLUMNS = 512
+"""Columns that are made fp32 at once where a product adds up in fp32 but does not take other formats."""
 
 
 class Sides:
@@ -40,20 +43,17 @@ class Sides:
 class Accumulator:
     """The sums of one module."""
 
-    def __init__(self, shape: tuple[int, int], sides: Sides, groups: int) -> None:
+    def __init__(self, shape: tuple[int, int], sides: Sides) -> None:
         sketch = sides.signs.sketch
         self.sketch = 0 if is_exact(shape, sketch) else sketch
         self.left, self.right = sides.of(shape)
-        self.part: Tensor | None = None
-        """Projection of the last visit's gradient, or the gradient itself; on the device."""
-        self.sums = {
-            name: torch.zeros(size, device="cpu" if name == "groups" else sides.device)
-            for name, size in shapes(shape, sketch, groups).items()
-        }
+        self.sums = {name: torch.zeros(size, device=sides.device) for name, size in sums(shape, sketch).items()}
+        self.part = torch.zeros(projected(shape, sketch), device=sides.device)
+        """Projection of the sum of gradients, or that sum itself; taken and set back group by group."""
 
     def clear(self) -> None:
         """Begin another unit."""
-        for total in self.sums.values():
+        for total in (self.part, *self.sums.values()):
             total.zero_()
 
     def add(self, dy: Outputs, x: Inputs, feature: Tensor, weight: float) -> None:
@@ -61,17 +61,11 @@ class Accumulator:
         square = self._sketched(dy, x, weight) if self.sketch else self._whole(dy, x, weight)
         self.sums["scalars"] += weight * torch.stack([square, square.sqrt(), feature])
 
-    def settle(self, weight: float, group: int) -> None:
-        """Add the visit's part to its group: after the backward pass, which must not wait for it."""
-        assert self.part is not None
-        self.sums["groups"][group].add_(self.part.cpu(), alpha=weight)
-        self.part = None
-
     def _whole(self, dy: Outputs, x: Inputs, weight: float) -> Tensor:
         gradient = product(dy, x)
         self.sums["matrix"].add_(gradient, alpha=weight)
-        kept = self.sums["groups"].shape[1:] == gradient.shape
-        self.part = gradient if kept else self.left.T @ gradient @ self.right / PROJECTED
+        kept = self.part.shape == gradient.shape
+        self.part.add_(gradient if kept else self.left.T @ gradient @ self.right / PROJECTED, alpha=weight)
         return gradient.square().sum()
 
     def _sketched(self, dy: Outputs, x: Inputs, weight: float) -> Tensor:
@@ -80,7 +74,8 @@ class Accumulator:
         self.sums["right"].add_(right, alpha=weight)
         left = product(outputs[:, : self.sketch], x)
         self.sums["left"].add_(left, alpha=weight)
-        self.part = product(outputs[:, self.sketch :], inputs[:, self.sketch :]) / PROJECTED
+        part = product(outputs[:, self.sketch :], inputs[:, self.sketch :])
+        self.part.add_(part, alpha=weight / PROJECTED)
         return (right.square().sum() + left.square().sum()) / (2 * self.sketch)
 
 
@@ -90,4 +85,7 @@ def product(a: Float[Tensor, "row i"], b: Float[Tensor, "row j"]) -> Float[Tenso
         return a.T @ b
     if a.device.type == "cuda":
         return torch.mm(a.T, b, out_dtype=torch.float32)
-    return a.float().T @ b.float()
+    if a.shape[1] < b.shape[1]:
+        return product(b, a).T
+    narrow = b.float()
+    return torch.cat([wide.float().T @ narrow for wide in a.split(COLUMNS, dim=1)])

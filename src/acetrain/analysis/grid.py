@@ -39,6 +39,7 @@ class Unit:
     half: int
     bin: int
     visits: tuple[Visit, ...]
+    """Group by group."""
     shares: tuple[float, ...]
     """Weight of each group; they sum to 1."""
 
@@ -106,7 +107,7 @@ class Grid:
                 noise = (bin, draw) if self.over_songs else (bin, draw, half)
                 visits.append(Visit(song, t, share / total, group, noise))
                 sums[group] += share / total
-        return Unit(half, bin, tuple(visits), tuple(sums))
+        return Unit(half, bin, tuple(sorted(visits, key=lambda visit: visit.group)), tuple(sums))
 
     def _quantiles(self, shares: Sequence[float]) -> list[float]:
         import torch

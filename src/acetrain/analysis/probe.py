@@ -40,7 +40,7 @@ class Probe:
             handle.remove()
         self.handles.clear()
 
-    def visit(self, loss: Tensor, weight: float, group: int) -> None:
+    def visit(self, loss: Tensor, weight: float) -> None:
         """Add `weight` times the gradients of `loss`, computed within the context since the last visit.
 
         Raises Failed where a layer has no part in the loss.
@@ -49,10 +49,14 @@ class Probe:
         loss.backward()
         if missed := self.layers.keys() - self.seen:
             raise Failed(f"{min(missed)} has no part in the loss: no gradient reaches it")
-        for accumulator in self.accumulators.values():
-            accumulator.settle(weight, group)
         self.seen.clear()
         self.features.clear()
+
+    def broken(self) -> str | None:
+        """The first layer whose sums are not finite, as their scalars tell."""
+        scalars = torch.stack([one.sums["scalars"] for one in self.accumulators.values()])
+        finite = scalars.isfinite().all(dim=1).tolist()
+        return next((name for name, sound in zip(self.accumulators, finite, strict=True) if not sound), None)
 
     def forward(self, name: str, x: Tensor, y: Tensor) -> None:
         """Note the normalised feature norm of a layer's pass, once where blocks are computed again."""

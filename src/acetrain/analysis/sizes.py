@@ -25,16 +25,15 @@ def projected(shape: Shape, sketch: int) -> Shape:
     return shape if is_exact(shape, sketch) and math.prod(shape) <= WHOLE else (PROJECTED, PROJECTED)
 
 
-def shapes(shape: Shape, sketch: int, groups: int) -> dict[str, tuple[int, ...]]:
-    """The tensors that add up for a module [m, n]: the sum of gradients or its sketch, the projection of each group's
-    part of it, and the scalars."""
+def sums(shape: Shape, sketch: int) -> dict[str, tuple[int, ...]]:
+    """The tensors that add up for a module [m, n] over all visits: the gradients or their sketch, and the scalars."""
     outputs, inputs = shape
     exact = {"matrix": (outputs, inputs)}
     sketched = {"right": (outputs, sketch), "left": (sketch, inputs)}
     parts = exact if is_exact(shape, sketch) else sketched
-    return {**parts, "groups": (groups, *projected(shape, sketch)), "scalars": (len(SCALARS),)}
+    return {**parts, "scalars": (len(SCALARS),)}
 
 
 def numbers(shape: Shape, sketch: int, groups: int) -> int:
-    """How many fp32 numbers a module takes."""
-    return sum(math.prod(size) for size in shapes(shape, sketch, groups).values())
+    """How many fp32 numbers a module takes on disk, with the projection of each group's part of its sum."""
+    return sum(map(math.prod, sums(shape, sketch).values())) + groups * math.prod(projected(shape, sketch))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from torch import Tensor
 
 from acetrain.analysis.sizes import PROJECTED
@@ -36,11 +36,15 @@ Right = Float[Tensor, "input k"]
 Values = Float[Tensor, " k"]
 
 
-@lru_cache(maxsize=64)
 def signs(rows: int, columns: int, *key: str | int) -> Float[Tensor, "rows columns"]:
     """+1 and -1 by the key: exact in any format. The same for all modules of a width."""
+    return _drawn(rows, columns, *key).float()
+
+
+@lru_cache(maxsize=64)
+def _drawn(rows: int, columns: int, *key: str | int) -> Int8[Tensor, "rows columns"]:
     drawn = torch.randint(0, 2, (rows, columns), generator=generator("signs", rows, *key), dtype=torch.int8)
-    return (2 * drawn - 1).float()
+    return 2 * drawn - 1
 
 
 @dataclass(frozen=True)
