@@ -17,7 +17,7 @@ from acetrain.composition.types import hints, named, rule
 from acetrain.config import repeatable, resolved
 from acetrain.errors import Refused
 from acetrain.jobs.train import Resume
-from acetrain.schemas import GROUPS, JOBS, PRODUCTS
+from acetrain.schemas import GROUPS, JOBS, PRODUCTS, ROOTS
 from acetrain.training.precision import Format
 
 ROOT = Path(__file__).parents[1]
@@ -81,11 +81,11 @@ def test_there_are_experiments_and_sweeps():
 
 def test_every_group_has_a_folder_and_every_folder_is_a_group():
     assert {file.parent.name for file in files("conf") if file.parent.name != "conf"} == {*GROUPS, "preset"}
-    assert {file.stem for file in (ROOT / "conf").glob("*.yaml")} == set(JOBS)
+    assert {file.stem for file in (ROOT / "conf").glob("*.yaml")} == set(ROOTS)
     assert all(key in hints(JOBS[job]) for job, key in PRODUCTS.items())
 
 
-@pytest.mark.parametrize("schema", [*JOBS.values(), *(one for group in GROUPS.values() for one in group.values())])
+@pytest.mark.parametrize("schema", [*ROOTS.values(), *(one for group in GROUPS.values() for one in group.values())])
 def test_schemas_explain_every_key_and_hold_no_default(schema):
     assert summary(schema)
     for field in dataclasses.fields(schema):
@@ -105,7 +105,7 @@ def test_values_arrive_typed_and_the_last_wins():
     assert job.resume is Resume.never
     assert job.choices["precision"] == "bf16"
     assert job.choices["adapter"] == "lora"
-    assert set(job.choices) == set(GROUPS) - {"prompts", "task"}
+    assert set(job.choices) == set(GROUPS) - {"launcher", "prompts", "task"}
 
 
 def test_lists_interpolations_and_null_follow_hydras_grammar():

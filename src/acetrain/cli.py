@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from acetrain.composition.job import Composer
 
 
-_WORDS = {"inspect": "adapter_path"}
-"""Job -> the key that a word without one is the value of."""
+_WORDS = {"inspect": ("adapter_path",), "sweep": ("action", "name")}
+"""Job -> the keys that words without one are the values of, in order."""
+_LISTS = {"sync": "paths"}
+"""Job -> the key that words without one are the entries of."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +68,7 @@ def _answer(given: Sequence[str]) -> Outcome | None:
 
 
 def _job(request: Request) -> Outcome | None:
-    from acetrain.command.grid import expand, sweep_of
+    from acetrain.command.grid import expand, settings, split, sweep_of
     from acetrain.composition.job import Composer
     from acetrain.composition.sources import Sources
     from acetrain.schemas import JOBS
@@ -75,7 +77,9 @@ def _job(request: Request) -> Outcome | None:
         raise Refused(f"{request.job!r}: there is no such job; {nearest(request.job, JOBS)}")
     composer = Composer(request.job, Sources.of(Path.cwd(), request.config_dirs))
     changes = _asked_of_explain(request) if request.job == "explain" else _named(request)
+    changes, own = split(composer, changes)
     several = "--multirun" in request.flags
+    sweep = sweep_of(changes)
     grid = expand(composer, changes, several)
     if "--help" in request.flags:
         from acetrain.command.manual import manual
@@ -85,17 +89,17 @@ def _job(request: Request) -> Outcome | None:
     if "--cfg" in request.flags:
         _print_configurations(composer, grid)
         return None
-    if several or sweep_of(changes):
+    if several or sweep:
         from acetrain.command.multirun import Multirun
 
-        multirun = Multirun(composer, grid, "--debug" in request.flags)
-        return multirun.run(multirun.check())
+        how = settings(composer.sources, own, sweep)
+        return Multirun(composer, grid, how, sweep, tuple(request.given), "--debug" in request.flags).start()
+    if own or grid.launching:
+        raise Refused(f"{[*own, *grid.launching][0]}: must go with -m or sweep=NAME, it says how a multirun is run")
     return _single(composer, grid)
 
 
 def _single(composer: "Composer", grid: "Grid") -> None:
-    if grid.launching:
-        raise Refused(f"{grid.launching[0]}: must go with -m, only a multirun has a launcher")
     job = composer.compose(grid.cells[0]).build()
     if not _follows():
         job.check()
@@ -114,10 +118,18 @@ def _print_configurations(composer: "Composer", grid: "Grid") -> None:
 
 
 def _named(request: Request) -> Sequence[str]:
-    """The changes, the word of a job that is asked about one thing, such as `acetrain inspect PATH`, as its key."""
-    if request.job not in _WORDS:
-        return request.changes
-    return [change if "=" in change else f"{_WORDS[request.job]}={change}" for change in request.changes]
+    """The changes, words of a job that is asked about something, such as `acetrain inspect PATH`, as its keys."""
+    from acetrain.composition.overrides import quoted
+
+    words = [change for change in request.changes if "=" not in change]
+    if words and request.job in _LISTS:
+        entries = ",".join(map(quoted, words))
+        return [*(change for change in request.changes if "=" in change), f"{_LISTS[request.job]}=[{entries}]"]
+    keys = _WORDS.get(request.job, ())
+    if len(words) > len(keys) > 0:
+        raise Refused(f"{words[len(keys)]!r}: must be key=value, {request.job} takes {' and '.join(keys)} as words")
+    named = iter(keys)
+    return [change if "=" in change or not keys else f"{next(named)}={change}" for change in request.changes]
 
 
 def _asked_of_explain(request: Request) -> list[str]:

@@ -12,6 +12,15 @@ class Failed(Exception):
     """The job started and could not finish. Exit code 1."""
 
 
+class OutOfMemory(Failed):
+    """A training's micro-batch did not fit into the device's memory."""
+
+    def __init__(self, message: str, frames: int) -> None:
+        super().__init__(message)
+        self.frames = frames
+        """Padded frames that a micro-batch might have; 0 where a single song did not fit."""
+
+
 class Interrupted(BaseException):
     """A signal ended the job, and with it the multirun it belongs to. Exit code 128 + the signal's number."""
 

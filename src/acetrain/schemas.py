@@ -30,8 +30,12 @@ from acetrain.jobs.preprocess import Preprocess
 from acetrain.jobs.prune import Prune
 from acetrain.jobs.scan import Scan
 from acetrain.jobs.sensitivity import Sensitivity
+from acetrain.jobs.sweep import Sweep
+from acetrain.jobs.sync import Sync
 from acetrain.jobs.synthesize import Synthesize
 from acetrain.jobs.train import Train
+from acetrain.sweeps.launchers import Here, Local
+from acetrain.sweeps.settings import Settings
 from acetrain.tracking.logger import Both, Csv, Tensorboard, Wandb
 from acetrain.training.ema import Ema, NoEma
 from acetrain.training.optimizer import AdamW, LoraPlus
@@ -67,9 +71,15 @@ JOBS: Mapping[str, type] = {
     "combine": Combine,
     "prune": Prune,
     "compare": Compare,
+    "sweep": Sweep,
+    "sync": Sync,
     "explain": Explain,
 }
 """Job -> the dataclass that is its configuration; `conf/<job>.yaml` holds its defaults."""
+
+MULTIRUN = "multirun"
+ROOTS: Mapping[str, type] = {**JOBS, MULTIRUN: Settings}
+"""What is composed as a whole: the jobs, and how a multirun of one is run."""
 
 PRODUCTS: Mapping[str, str] = {
     "synthesize": "out_dir",
@@ -162,5 +172,6 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "trainer": {"trainer": TrainerOption},
     "samples": {"none": NoSamples, "prompts": Samples},
     "logger": {"csv": Csv, "wandb": Wandb, "tensorboard": Tensorboard, "wandb_tensorboard": Both},
+    "launcher": {"here": Here, "local": Local},
 }
 """Group -> schema -> dataclass; the first default of `conf/<group>/<option>.yaml` names the schema."""

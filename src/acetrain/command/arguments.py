@@ -29,6 +29,8 @@ class Request:
     config_dirs: tuple[str, ...]
     changes: tuple[str, ...]
     """Arguments as typed, `key=value` mostly."""
+    given: tuple[str, ...] = ()
+    """All arguments, as typed."""
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -53,4 +55,4 @@ def parse(arguments: Sequence[str]) -> Request:
             rest.append(argument)
     job = "" if not rest or "=" in rest[0] else rest.pop(0)
     meant = [change for flag, change in _CHANGES.items() if flag in flags]
-    return Request(job, frozenset(flags), tuple(config_dirs), (*rest, *meant))
+    return Request(job, frozenset(flags), tuple(config_dirs), (*rest, *meant), tuple(arguments))

@@ -1,6 +1,6 @@
 """Pages of text on jobs, groups and options: what there is, its types, values and meaning."""
 
-import itertools
+import dataclasses
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,11 +12,12 @@ from acetrain.command.histogram import Screen, plot
 from acetrain.composition.docs import field_docs, summary
 from acetrain.composition.job import Composed, Composer
 from acetrain.composition.layers import layered
+from acetrain.composition.recipes import opening
 from acetrain.composition.sources import RECIPES, Sources
 from acetrain.composition.types import hints, named
 from acetrain.errors import Refused, nearest
 from acetrain.flow.timesteps import Timesteps
-from acetrain.schemas import GROUPS, JOBS
+from acetrain.schemas import GROUPS, JOBS, MULTIRUN, ROOTS
 
 
 def anything(what: str, sources: Sources, screen: Screen | None = None) -> str:
@@ -33,9 +34,9 @@ def anything(what: str, sources: Sources, screen: Screen | None = None) -> str:
         return group_page(group, sources, screen)
     if group in RECIPES:
         return recipe_page(group, option, sources) if option else recipes_page(group, sources)
-    if what in JOBS:
+    if what in ROOTS:
         return job_page(Composer(what, sources).compose([]), sources)
-    known = [*GROUPS, *RECIPES, *JOBS]
+    known = [*GROUPS, *RECIPES, *ROOTS]
     raise Refused(f"what: must be a group, an option (group=option) or a job, got {what!r}; {nearest(what, known)}")
 
 
@@ -44,6 +45,7 @@ def overview(sources: Sources) -> str:
     lines = ["groups", *table({group: " ".join(sources.options(group)) for group in GROUPS})]
     lines += ["", "files that change any key", *table({kind: " ".join(sources.recipes(kind)) for kind in RECIPES})]
     lines += ["", "jobs", *table({job: summary(schema) for job, schema in JOBS.items()})]
+    lines += ["", "how several runs of a job are run", *table({MULTIRUN: summary(ROOTS[MULTIRUN])})]
     lines += ["", "acetrain explain GROUP, acetrain explain GROUP=OPTION or acetrain explain JOB says more"]
     return "\n".join(lines)
 
@@ -72,12 +74,6 @@ def recipe_page(kind: str, name: str, sources: Sources) -> str:
     return "\n".join(
         [f"{kind}={name}", f"  {file}", textwrap.indent(opening(file), "  "), textwrap.indent(rest, "    ")]
     )
-
-
-def opening(file: Path) -> str:
-    """The comment that a file begins with."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return "\n".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
 def _set(node: DictConfig) -> Iterator[str]:
@@ -123,7 +119,7 @@ def _is_open(node: DictConfig, key: str) -> bool:
 
 def job_page(composed: Composed, sources: Sources) -> str:
     """A job's groups with their options, and the keys of the job and of its current choices."""
-    schema = JOBS[composed.job]
+    schema = ROOTS[composed.job]
     lines = [summary(schema), "", "keys (key=value)", *_keys(composed.config, "")]
     groups = {
         group: " ".join(f"{option}*" if option == composed.choices.get(group) else option for option in options)
@@ -151,7 +147,9 @@ def keys(node: DictConfig) -> Iterator[tuple[str, str, str, str]]:
     owner = schema_of(node)
     docs = field_docs(owner)
     for name, hint in hints(owner).items():
-        if name not in GROUPS or owner not in JOBS.values():
+        if dataclasses.is_dataclass(hint) and name not in GROUPS:
+            yield from ((f"{name}.{key}", kind, value, doc) for key, kind, value, doc in keys(node[name]))
+        elif name not in GROUPS or owner not in ROOTS.values():
             yield name, named(hint), _value(node, name), docs.get(name, "")
 
 

@@ -8,7 +8,11 @@ from acetrain.composition import recipes
 from acetrain.composition.complaints import shown
 from acetrain.composition.job import Composer
 from acetrain.composition.overrides import Given, Grammatical, Override, Typed, read, values
+from acetrain.composition.sources import Sources
+from acetrain.composition.types import hints
 from acetrain.errors import Refused
+from acetrain.schemas import JOBS, MULTIRUN
+from acetrain.sweeps.settings import Settings
 
 _LAUNCHER = ("hydra/launcher", "hydra.launcher.", "hydra.job.")
 
@@ -25,6 +29,8 @@ class Grid:
     """The sweep's file, for messages about `in_file`; empty without one."""
     in_file: frozenset[str] = frozenset()
     """Keys that the sweep's file varies."""
+    question: str = ""
+    """What the sweep's file says at its beginning."""
 
     def cell(self, index: int) -> str:
         """What is particular to a cell: `adapter.rank=8 seed=1`."""
@@ -35,6 +41,28 @@ def sweep_of(changes: Sequence[str]) -> str:
     """The sweep that the last `sweep=NAME` among the changes names; empty if there is none."""
     named = [change.partition("=")[2] for change in changes if change.startswith("sweep=")]
     return named[-1] if named and named[-1] != "null" else ""
+
+
+def split(composer: Composer, changes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The changes of the job, and those of how a multirun of it is run, where the job has no key of that name."""
+    keys = hints(JOBS[composer.job])
+    own = [change for change in changes if _is_of_multiruns(change) and change.partition("=")[0] not in keys]
+    return [change for change in changes if change not in own], own
+
+
+def settings(sources: Sources, own: Sequence[str], sweep: str = "") -> Settings:
+    """How a multirun is run, by its own changes laid over what the sweep's file says.
+
+    Raises Refused for unknown keys and values that cannot be, naming the file where it is the file's.
+    """
+    typed = [read(change) for change in own]
+    filed = recipes.settings(sources, sweep) if sweep else []
+    try:
+        return Composer(MULTIRUN, sources).compose([*filed, *typed]).build()
+    except Refused as refusal:
+        key = str(refusal).partition(":")[0]
+        of_file = key in {one.key for one in filed} - {one.key for one in typed}
+        raise Refused(f"{shown(sources.recipe('sweep', sweep))}: {refusal}" if of_file else str(refusal)) from refusal
 
 
 def expand(composer: Composer, changes: Sequence[str], multirun: bool) -> Grid:
@@ -58,7 +86,13 @@ def expand(composer: Composer, changes: Sequence[str], multirun: bool) -> Grid:
         launching=launching,
         named=shown(composer.sources.recipe("sweep", sweep)) if sweep else "",
         in_file=frozenset(axis[0].key for axis in file_axes),
+        question=recipes.opening(composer.sources.recipe("sweep", sweep)) if sweep else "",
     )
+
+
+def _is_of_multiruns(change: str) -> bool:
+    key = change.lstrip("+").partition("=")[0]
+    return key in ("launcher", "dry_run") or key.startswith(("launcher.", "sweep."))
 
 
 def _is_hydras(change: str) -> bool:

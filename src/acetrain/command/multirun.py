@@ -1,38 +1,33 @@
-"""Multiruns: every cell is composed and checked before anything is written, then Hydra's launcher runs them."""
+"""Multiruns: every job is composed and checked before anything is written, then a launcher runs what is left to do."""
 
+import gc
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from hydra import compose
-from hydra._internal.callbacks import Callbacks
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
-from hydra.types import HydraContext
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 
 from acetrain.command.grid import Grid
 from acetrain.command.outcome import DONE, FAILED, Outcome, outcome_of, unexpected
-from acetrain.composition.complaints import about_layers
-from acetrain.composition.job import Composer
-from acetrain.composition.layers import opened
-from acetrain.composition.overrides import literal, quoted
+from acetrain.composition.job import Composed, Composer
+from acetrain.config import repeatable
 from acetrain.errors import Refused
+from acetrain.jobs.train import Train
 from acetrain.schemas import PRODUCTS
+from acetrain.sweeps import cost, table
+from acetrain.sweeps.attempt import attempt
+from acetrain.sweeps.record import Content, Entry, Record
+from acetrain.sweeps.settings import Settings
+from acetrain.sweeps.state import Standing, State, standing, standings
 
-_CELL = "acetrain_cell"
 T = TypeVar("T")
 
 
@@ -47,38 +42,106 @@ class Placed(Protocol):
 
 
 @dataclass(frozen=True)
+class Planned:
+    """What the jobs of a multirun are to write; for trainings also the sweep's record and what goes into it."""
+
+    products: tuple[str, ...]
+    record: Record | None = None
+    entries: tuple[Entry, ...] = ()
+    configs: tuple[str, ...] = ()
+
+    @property
+    def parent(self) -> Path:
+        """The folder that the first job writes into."""
+        return Path(self.products[0]).parent if self.products and self.products[0] else Path()
+
+
+@dataclass(frozen=True)
 class Multirun:
     """A grid over one job."""
 
     composer: Composer
     grid: Grid
+    settings: Settings
+    sweep: str
+    """The sweep's file by its name; empty without one."""
+    given: tuple[str, ...]
+    """All arguments, as typed."""
     debug: bool
+    planned: list[Planned] = field(default_factory=list)
+    """What `check` found; empty before it."""
 
-    def check(self) -> list[str]:
-        """What each cell will write. Raises Refused for the first cell that cannot run, or two that write the same."""
-        products: list[str] = []
+    def start(self) -> Outcome:
+        """Check every job, show them, and run what is not done yet, unless only the check was asked for."""
+        self.settings.launcher.check()
+        plan = self.check()
+        left = self._left(plan)
+        for line in self._shown(plan, left):
+            print(line, flush=True)
+        if self.settings.dry_run:
+            print("dry_run: everything is checked, nothing was run")
+            return Outcome(DONE)
+        if plan.record is not None:
+            plan.record.add(self._content(plan), {e.run: c for e, c in zip(plan.entries, plan.configs, strict=True)})
+        if not left:
+            print("nothing left to do")
+            return Outcome(DONE)
+        return self._summary(plan, dict(zip(left, self._launch(left), strict=True)))
+
+    def check(self) -> Planned:
+        """What the jobs will write. Raises Refused for the first that cannot run, or two that would write the same."""
         built = [self._checked(index, partial(self._built, index)) for index in range(len(self.grid.cells))]
-        for index, job in enumerate(built):
+        products: list[str] = []
+        for index, (_, job) in enumerate(built):
             product = self._checked(index, partial(self._product, job))
             self._checked(index, job.check)
             if product and product in products:
                 raise Refused(self._collision(products.index(product), index, product))
             products.append(product)
-        return products
+        self.planned[:] = [self._planned(built, tuple(products))]
+        return self.planned[0]
 
     def job(self, index: int) -> Any:
         """The job of a cell, in its own folder where it has one."""
-        job = self._built(index)
+        job = self._built(index)[1]
         self._product(job)
         return job
+
+    def attempt(self, index: int) -> Outcome:
+        """Run a job in this process. Raises what nobody provides for, and Interrupted."""
+        print(f"job {index + 1} of {len(self.grid.cells)}: {self.grid.cell(index)}", flush=True)
+        with ExitStack() as stack:
+            stack.push(partial(_say_unexpected, index, self.debug))
+            outcome = self._attempted(index)
+        _free()
+        if outcome.code != DONE:
+            print(f"job {index + 1} failed: {outcome.message}", flush=True)
+        return outcome
+
+    def _attempted(self, index: int) -> Outcome:
+        plan = self.planned[0]
+        built: list[Any] = []
+
+        def train() -> None:
+            job = built[0] if built else self.job(index)
+            job.check()
+            with _alone(self, job):
+                job.run()
+
+        if plan.record is None:
+            return outcome_of(train, self.debug)
+        built.append(self.job(index))
+        built[0].__dict__["sweep"] = plan.record.name
+        return attempt(plan.record, plan.entries[index].run, built[0], self.settings.sweep.retry_oom, self.debug, train)
 
     def alone(self, experiment: Path) -> list[str]:
         """The arguments with which a process runs what `experiment` says as a single run."""
         folders = [f"--config-dir={folder}" for folder in self.composer.sources.extra]
         return [self.composer.job, f"experiment={experiment}", *folders, *(["--debug"] if self.debug else [])]
 
-    def _built(self, index: int) -> Any:
-        return self.composer.compose(self.grid.cells[index]).build()
+    def _built(self, index: int) -> tuple[Composed, Any]:
+        composed = self.composer.compose(self.grid.cells[index])
+        return composed, composed.build()
 
     def _product(self, job: Any) -> str:
         if isinstance(job, Placed):
@@ -91,38 +154,83 @@ class Multirun:
         except Refused as refusal:
             raise Refused(self._at(index, str(refusal))) from refusal
 
-    def run(self, products: Sequence[str]) -> Outcome:
-        """Launch the cells; one that fails stops no other."""
-        ConfigStore.instance().store(name=_CELL, node={"index": 0})
-        parent = Path(products[0]).parent if products[0] else Path()
-        settings = {
-            "hydra.sweep.dir": quoted(literal(str(parent))),
-            "hydra.sweep.subdir": ".",
-            "hydra.output_subdir": "null",
-            "hydra/job_logging": "none",
-            "hydra/hydra_logging": "none",
-        }
-        given = [f"{key}={value}" for key, value in settings.items()]
-        with opened(self.composer.sources) as first:
-            try:
-                config = compose(_CELL, [*first, *given, *self.grid.launching], return_hydra_config=True)
-            except (HydraException, OmegaConfBaseException, ValueError) as error:
-                raise about_layers(error, self.composer.sources, {}) from error
-            launcher = Plugins.instance().instantiate_launcher(
-                config=config,
-                hydra_context=HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks()),
-                task_function=partial(run_cell, self),
-            )
-            returned = launcher.launch([[f"index={index}"] for index in range(len(products))], 0)
-        return self._summary([_ended(one, self.debug) for one in returned])
+    def _planned(self, built: Sequence[tuple[Composed, Any]], products: tuple[str, ...]) -> Planned:
+        jobs = [job for _, job in built]
+        if not all(isinstance(job, Train) for job in jobs):
+            return Planned(products)
+        names = {job.name for job in jobs}
+        name = Path(self.sweep).stem or (names.pop() if len(names) == 1 else self.composer.job)
+        parent = Path(products[0]).parent
+        entries = [
+            Entry(os.path.relpath(product, parent), self._given(index, composed), job.total_steps, *cost.extent(job))
+            for index, ((composed, job), product) in enumerate(zip(built, products, strict=True))
+        ]
+        configs = tuple(repeatable(job) for job in jobs)
+        return Planned(products, Record.of(parent, name), tuple(entries), configs)
 
-    def _summary(self, outcomes: Sequence[Outcome]) -> Outcome:
-        failed = [index for index, outcome in enumerate(outcomes) if outcome.code != DONE]
+    def _given(self, index: int, composed: Composed) -> dict[str, Any]:
+        keys = dict.fromkeys(override.key for override in self.grid.cells[index])
+        plain = OmegaConf.to_container(composed.config, resolve=True, enum_to_str=True)
+        config = OmegaConf.create(plain)
+        values = {key: OmegaConf.select(config, key) for key in keys if not self.composer.is_group(key)}
+        raw = {one.key: one.written().partition("=")[2] for one in self.grid.cells[index]}
+        chosen = {key: composed.choices.get(key, raw[key]) for key in keys if self.composer.is_group(key)}
+        found = {key: chosen[key] if key in chosen else values[key] for key in keys}
+        return {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in found.items()}
+
+    def _content(self, plan: Planned) -> Content:
+        return Content(
+            plan.entries,
+            self.composer.job,
+            self.grid.question,
+            self.given,
+            tuple(map(str, self.composer.sources.extra)),
+            self.settings.sweep.retry_oom,
+        )
+
+    def _left(self, plan: Planned) -> list[int]:
+        """Jobs still to be done, those that another process is at last."""
+        if plan.record is None:
+            return list(range(len(plan.products)))
+        states = [standing(plan.record, entry).state for entry in plan.entries]
+        left = [index for index, state in enumerate(states) if not state.settled]
+        return sorted(left, key=lambda index: states[index] is State.running)
+
+    def _launch(self, left: Sequence[int]) -> list[Outcome]:
+        if self.grid.launching:
+            from acetrain.command.through_hydra import launch
+
+            return launch(self, left)
+        return self.settings.launcher.launch(self, left)
+
+    def _shown(self, plan: Planned, left: Sequence[int]) -> list[str]:
+        if plan.record is None:
+            return [f"job {i + 1} of {len(plan.products)}: {self.grid.cell(i)}" for i in left] * self.settings.dry_run
+        lines = [f"sweep: {plan.record.path}", *table.jobs(standings(plan.record, plan.entries))]
+        todo = [plan.entries[index] for index in left]
+        return [*lines, cost.told(plan.record, plan.entries, todo)] if todo else lines
+
+    def _summary(self, plan: Planned, outcomes: dict[int, Outcome]) -> Outcome:
+        if plan.record is not None:
+            self._say_end(standings(plan.record, plan.entries))
+        failed = [index for index, outcome in outcomes.items() if outcome.code != DONE]
         if not failed:
             return Outcome(DONE)
-        lines = [f"{self.grid.cell(index)}: {' '.join(outcomes[index].lines())}" for index in failed[:3]]
-        head = f"{len(failed)} of {len(outcomes)} jobs failed" if len(failed) > 1 else ""
+        lines = [f"{self.grid.cell(index)}: {' '.join(outcomes[index].lines())}" for index in sorted(failed)[:3]]
+        head = f"{len(failed)} of {len(plan.products)} jobs failed" if len(failed) > 1 else ""
         return Outcome(FAILED, "\n".join([head, *lines] if head else lines))
+
+    def _say_end(self, ended: Sequence[Standing]) -> None:
+        record = self.planned[0].record
+        assert record is not None
+        print("\n".join(["", *table.jobs(ended)]))
+        for number, one in enumerate(ended, 1):
+            if one.state is State.failed:
+                print(f"job {number} failed: {one.message}")
+                print(f"  by itself: acetrain {self.composer.job} experiment={record.experiment(one.entry.run)}")
+        if not all(one.state.settled for one in ended):
+            print("the same command again does what is missing")
+        print(f"results: acetrain sweep results {record.name}{record.at()}", flush=True)
 
     def _at(self, index: int, message: str) -> str:
         if self.grid.named and message.startswith(tuple(f"{key}:" for key in self.grid.in_file)):
@@ -158,6 +266,14 @@ def _alone(multirun: Multirun, job: Any) -> Iterator[None]:
         os.environ.update(environment)
 
 
+def _free() -> None:
+    """Give back what the model of a job took: references in a circle, and what the allocator keeps."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def _say_unexpected(
     index: int, debug: bool, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
 ) -> bool:
@@ -167,30 +283,3 @@ def _say_unexpected(
             traceback.print_exception(kind, error, trace)
         print(f"job {index + 1} failed: {unexpected(error, debug).message}", flush=True)
     return False
-
-
-def _ended(returned: JobReturn, debug: bool) -> Outcome:
-    """How a cell ended. Hydra keeps an exception where the result would be, and its property raises it."""
-    ended = returned._return_value
-    if isinstance(ended, BrokenPipeError):
-        raise ended
-    return unexpected(ended, debug) if returned.status is JobStatus.FAILED else ended
-
-
-def run_cell(multirun: Multirun, config: DictConfig) -> Outcome:
-    """Run one cell, in this process or in one that a launcher started."""
-    index = config["index"]
-    print(f"job {index + 1} of {len(multirun.grid.cells)}: {multirun.grid.cell(index)}", flush=True)
-
-    def attempt() -> None:
-        job = multirun.job(index)
-        job.check()
-        with _alone(multirun, job):
-            job.run()
-
-    with ExitStack() as stack:
-        stack.push(partial(_say_unexpected, index, multirun.debug))
-        outcome = outcome_of(attempt, multirun.debug)
-    if outcome.code != DONE:
-        print(f"job {index + 1} failed: {outcome.message}", flush=True)
-    return outcome

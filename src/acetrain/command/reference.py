@@ -4,12 +4,13 @@ import inspect
 
 from omegaconf import DictConfig
 
-from acetrain.command.describe import keys, opening, option_node, schema_of
+from acetrain.command.describe import keys, option_node, schema_of
 from acetrain.composition.docs import summary
 from acetrain.composition.job import Composer
+from acetrain.composition.recipes import opening
 from acetrain.composition.sources import PACKAGED, RECIPES, Sources
 from acetrain.composition.types import hints
-from acetrain.schemas import GROUPS, JOBS
+from acetrain.schemas import GROUPS, JOBS, MULTIRUN, ROOTS
 
 HEAD = """# Options
 
@@ -21,15 +22,25 @@ def page(sources: Sources) -> str:
     """The reference in Markdown: jobs with their keys, groups with the keys of each option, and files of many keys."""
     jobs, groups = (_job(job, sources) for job in JOBS), (_group(group, sources) for group in GROUPS)
     recipes = (_recipes(kind, sources) for kind in RECIPES)
-    parts = [HEAD, "## Jobs\n", *jobs, "## Groups\n", *groups, "## Files that change any key\n", *recipes]
+    parts = [
+        HEAD,
+        "## Jobs\n",
+        *jobs,
+        _job(MULTIRUN, sources),
+        "## Groups\n",
+        *groups,
+        "## Files that change any key\n",
+        *recipes,
+    ]
     return "\n".join(parts)
 
 
 def _job(job: str, sources: Sources) -> str:
     composed = Composer(job, sources).compose([])
-    groups = [f"[`{name}`](#{name})" for name in hints(JOBS[job]) if name in GROUPS]
+    groups = [f"[`{name}`](#{name})" for name in hints(ROOTS[job]) if name in GROUPS]
     choices = f"\nGroups: {', '.join(groups)}\n" if groups else ""
-    return f"### acetrain {job}\n\n{_said(JOBS[job])}\n{choices}\n{_table(composed.config)}"
+    title = "multiruns: -m and sweep=NAME" if job == MULTIRUN else f"acetrain {job}"
+    return f"### {title}\n\n{_said(ROOTS[job])}\n{choices}\n{_table(composed.config)}"
 
 
 def _group(group: str, sources: Sources) -> str:

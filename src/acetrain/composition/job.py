@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -17,11 +18,12 @@ from acetrain.composition.keys import assign
 from acetrain.composition.layers import layered
 from acetrain.composition.origins import Layer, located
 from acetrain.composition.overrides import Override, Typed, quoted
+from acetrain.composition.secrets import refuse_secrets
 from acetrain.composition.sources import RECIPES, Sources
 from acetrain.composition.types import hints, rule
 from acetrain.config import resolved
 from acetrain.errors import Refused, nearest, require
-from acetrain.schemas import GROUPS, JOBS
+from acetrain.schemas import GROUPS, ROOTS
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Composed:
         """The live job. Raises Refused where a value is missing, cannot be resolved, or breaks its dataclass's rule."""
         try:
             job = self._live()
-            _refuse_nan(resolved(job), "")
+            values = resolved(job)
+            _refuse_nan(values, "")
+            refuse_secrets(values, os.environ)
         except Refused as refusal:
             raise Refused(located(str(refusal), self.layers, self.given)) from refusal
         vars(job)["choices"] = dict(self.choices)
@@ -98,7 +102,7 @@ class Composer:
 
     def groups(self) -> list[str]:
         """The groups that this job has a choice in."""
-        return [name for name in hints(JOBS[self.job]) if name in GROUPS]
+        return [name for name in hints(ROOTS[self.job]) if name in GROUPS]
 
     def _layers(self, chosen: Mapping[str, str], files: Mapping[str, Path]) -> tuple[Layer, ...]:
         order = list(RECIPES)[::-1]
@@ -151,7 +155,7 @@ class Composer:
 
     def _check_schemas(self, config: DictConfig, chosen: Mapping[str, Any]) -> None:
         """Refuse a job's or an option's file that names no schema and sets no key, so that nothing else tells."""
-        if OmegaConf.get_type(config) is not JOBS[self.job]:
+        if OmegaConf.get_type(config) is not ROOTS[self.job]:
             file = self.sources.file(self.job)
             raise Refused(
                 f"{complaints.shown(file) if file else self.job}: must start with its schema, "

@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from acetrain.composition import complaints
 from acetrain.composition.sources import Sources
-from acetrain.schemas import GROUPS, JOBS
+from acetrain.schemas import GROUPS, ROOTS
 
 _ROOT = "acetrain_root"
 """The configuration that the asked one is part of: Hydra would look for a root in one folder only."""
@@ -59,7 +59,7 @@ def layered(
 def _store_schemas() -> None:
     """Have Hydra know the schemas; it keeps them as long as the process lives."""
     store = ConfigStore.instance()
-    for job, schema in JOBS.items():
+    for job, schema in ROOTS.items():
         store.store(group="schema", name=job, node=schema, package="_global_")
     for group, schemas in GROUPS.items():
         for name, schema in schemas.items():

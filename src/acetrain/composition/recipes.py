@@ -1,5 +1,6 @@
 """Experiments, presets and sweeps: files that change any key of a job, and the grid of a sweep."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +10,16 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from acetrain.composition import complaints
+from acetrain.composition.overrides import Given
 from acetrain.composition.sources import RECIPES, Sources
 from acetrain.errors import Refused
 
 STORED = "_stored"
 """Ends the name under which a recipe that lies in conf/ is stored: Hydra would find the file itself under its own, and
 take its keys for those of a group."""
+
+OF_SWEEPS = ("grid", "sweep", "search")
+"""Keys of a sweep's file that are none of its job's."""
 
 
 def store(sources: Sources, group: str, name: str) -> dict[str, Path]:
@@ -56,6 +61,23 @@ def grid(sources: Sources, name: str) -> Mapping[str, Any]:
     return {str(key): values for key, values in plain.items()}
 
 
+def settings(sources: Sources, name: str) -> list[Given]:
+    """What a sweep's file says of how it is run, as `sweep.KEY`. Raises Refused, naming the file."""
+    file = sources.recipe("sweep", name)
+    node = complaints.loaded(file).get("sweep")
+    if node is None:
+        return []
+    if not OmegaConf.is_dict(node):
+        raise Refused(f"{complaints.shown(file)}: sweep: must be a mapping such as `pack: 4`, got {node!r}")
+    return [Given(f"sweep.{key}", value) for key, value in node.items()]
+
+
+def opening(file: Path) -> str:
+    """The comment that a file begins with."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+
+
 def _loaded(group: str, file: Path) -> DictConfig:
     node = complaints.loaded(file)
     if "hydra" in node:
@@ -63,5 +85,6 @@ def _loaded(group: str, file: Path) -> DictConfig:
             f"{complaints.shown(file)}: hydra: must not be set in {RECIPES[group]}/; give it on the command line"
         )
     if group == "sweep":
-        node.pop("grid", None)
+        for key in OF_SWEEPS:
+            node.pop(key, None)
     return node

@@ -113,7 +113,6 @@ class Train:
         self.trainer.check(self.precision, self.data)
         self.samples.check(self.trainer.shard)
         self.folder.check(may_resume=self.resume is Resume.auto)
-        advice.say(advice.before(self))
 
     @cached_property
     def songs(self) -> Cache:
@@ -219,7 +218,9 @@ class Train:
             return
         if first_rank():
             self.folder.claim(repeatable(self))
-            advice.noted(self.folder.path, advice.before(self))
+            lines = advice.before(self)
+            advice.noted(self.folder.path, lines)
+            advice.say(lines)
             fitting.announce(self, None if newest is None else step_of(newest))
         sampler = self.samples.sampler(self.folder.path, self.model, self.formats, self.trainer.device)
         module, keeper = fitting.assemble(self, sampler, bases)

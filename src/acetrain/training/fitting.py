@@ -17,7 +17,7 @@ from acetrain.config import repeatable
 from acetrain.data.foreign.encoding import warning
 from acetrain.data.lone import LoneSongs
 from acetrain.data.module import CachedSongs
-from acetrain.errors import Failed
+from acetrain.errors import OutOfMemory
 from acetrain.tracking.logger import Ended
 from acetrain.tracking.plots import plot_run
 from acetrain.tracking.provenance import commit
@@ -101,7 +101,7 @@ def _base(run: "Train", bases: SharedBase | None) -> Base:
 
 
 def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
-    """Train until the last step or a signal. Raises Failed where the memory does not hold the run."""
+    """Train until the last step or a signal. Raises OutOfMemory where the memory does not hold the run."""
     folder, budget = run.folder.path, keeper.validation.budget
     data = CachedSongs(run.songs, run.split[0], run.plan, budget, run.data, run.total_steps)
     trained = summarised(trained_modules(module.dit), module.dit)
@@ -112,7 +112,8 @@ def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
         run.trainer.build(run.formats, loggers, keeper, folder).fit(module, data)
     except torch.OutOfMemoryError as error:
         frames = budget.settled
-        raise Failed(too_large(module, f"a micro-batch of {frames} frames" if frames else "the model")) from error
+        what = f"a micro-batch of {frames} frames" if frames else "the model"
+        raise OutOfMemory(too_large(module, what), frames) from error
     finally:
         if first_rank() and keeper.started:
             summary = summary_of(folder, run.trainer.devices * run.trainer.nodes)

@@ -1,0 +1,122 @@
+"""`acetrain sweep`: where a sweep stands, what came of it, and what can go."""
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+
+from acetrain.errors import Failed, require
+from acetrain.sweeps.record import Content, Entry, Record, recorded
+from acetrain.sweeps.state import Standing, standings
+
+
+class Action(Enum):
+    """What to do with a sweep."""
+
+    status = "status"
+    results = "results"
+    clean = "clean"
+    run = "run"
+
+
+class What(Enum):
+    """Runs that `clean` deletes."""
+
+    unfinished = "unfinished"
+    all = "all"
+
+
+@dataclass
+class Sweep:
+    """Tell where a sweep stands (status), what came of it (results), run one of its jobs, or delete runs (clean)."""
+
+    action: Action
+    """status, results, run or clean. Also the first word: `acetrain sweep status NAME`."""
+    name: str
+    """The sweep: its file's name, or for `-m` without one the `name` of its runs; empty for a list of all sweeps. Also
+    the second word."""
+    out_dir: str
+    """Folder that the sweep's runs lie in."""
+    job: int | None
+    """Number of the job that `run` runs, from 1, as status has it."""
+    what: What
+    """Runs that clean deletes: unfinished (failed and interrupted ones) or all of them, and then the sweep's record.
+    Never one that is running or that another sweep has as well."""
+    delete: bool
+    """Whether clean deletes; false lists what it would delete."""
+    json: bool
+    """Whether status prints one JSON object; `--json` says the same."""
+
+    def __post_init__(self) -> None:
+        alone = self.action is Action.status
+        require(bool(self.name) or alone, "name", f"a sweep, to {self.action.name} it", self.name)
+        require("/" not in self.name, "name", "a sweep's name, without '/'", self.name)
+        known = self.action is not Action.run or (self.job is not None and self.job >= 1)
+        require(known, "job", "the number of a job, from 1, where one is to run", self.job)
+
+    def check(self) -> None:
+        """Whether there is such a sweep, and such a job in it."""
+        if not self.name:
+            return
+        if self.action is Action.run:
+            count = len(self._content.entries)
+            require((self.job or 0) <= count, "job", f"one of the {count} of the sweep", self.job)
+        self._content  # noqa: B018
+
+    def run(self) -> None:
+        """Do it."""
+        actions = {
+            Action.status: self._status,
+            Action.results: self._results,
+            Action.clean: self._clean,
+            Action.run: self._run,
+        }
+        actions[self.action]()
+
+    @cached_property
+    def _record(self) -> Record:
+        return Record.of(Path(self.out_dir), self.name)
+
+    @cached_property
+    def _content(self) -> Content:
+        return self._record.read()
+
+    def _standings(self) -> list[Standing]:
+        return standings(self._record, self._content.entries)
+
+    def _status(self) -> None:
+        from acetrain.sweeps import status
+
+        if not self.name:
+            print("\n".join(status.every(Path(self.out_dir), recorded(Path(self.out_dir)))))
+        elif self.json:
+            print(json.dumps(status.document(self._record, self._standings()), indent=2))
+        else:
+            print("\n".join(status.page(self._record, self._content, self._standings())))
+
+    def _results(self) -> None:
+        from acetrain.sweeps.report import tell
+
+        tell(self._record)
+
+    def _clean(self) -> None:
+        from acetrain.sweeps.clean import clean
+
+        clean(self._record, self._standings(), self.what is What.all, self.delete)
+
+    def _run(self) -> None:
+        from acetrain.composition.job import Composer
+        from acetrain.composition.overrides import Typed
+        from acetrain.composition.sources import Sources
+        from acetrain.sweeps.attempt import attempt
+
+        content = self._content
+        entry: Entry = content.entries[(self.job or 1) - 1]
+        composer = Composer(content.job, Sources.of(Path.cwd(), content.config_dirs))
+        training = composer.compose([Typed("experiment", str(self._record.experiment(entry.run)))]).build()
+        vars(training)["sweep"] = self.name
+        training.check()
+        outcome = attempt(self._record, entry.run, training, content.retry_oom, False, training.run)
+        if outcome.code:
+            raise Failed(outcome.message)

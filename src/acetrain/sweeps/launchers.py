@@ -1,0 +1,49 @@
+"""Where the jobs of a multirun run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from acetrain.errors import require
+
+if TYPE_CHECKING:
+    from acetrain.command.multirun import Multirun
+    from acetrain.command.outcome import Outcome
+
+
+@dataclass
+class Launcher:
+    """A way to run the jobs of a multirun."""
+
+    def check(self) -> None:
+        """Raise Refused where jobs cannot be run this way here."""
+
+    def launch(self, multirun: "Multirun", indices: Sequence[int]) -> "list[Outcome]":
+        """Run these jobs and tell how each ended; one that fails stops no other."""
+        raise NotImplementedError
+
+
+@dataclass
+class Here(Launcher):
+    """One after another in this process, the model freed between them unless the next job shares it."""
+
+    def launch(self, multirun: "Multirun", indices: Sequence[int]) -> "list[Outcome]":
+        from acetrain.command.through_hydra import launch
+
+        return launch(multirun, indices, ["hydra/launcher=basic"])
+
+
+@dataclass
+class Local(Launcher):
+    """Several at a time on this machine, each in a process with GPUs of its own; their output is in log files."""
+
+    jobs: int
+    """Jobs at a time. Where there are GPUs, each gets its own: no more jobs than `trainer.devices` go into."""
+
+    def __post_init__(self) -> None:
+        require(self.jobs >= 1, "launcher.jobs", "at least 1", self.jobs)
+
+    def launch(self, multirun: "Multirun", indices: Sequence[int]) -> "list[Outcome]":
+        from acetrain.sweeps.local import side_by_side
+
+        return side_by_side(multirun, indices, self.jobs)
