@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from acetrain.atomic import replacing, write_text
+from acetrain.atomic import PARTIAL, clear, replacing, replacing_folder, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -19,6 +19,30 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         temporary.write_text("new, ha")
         raise ValueError("half way")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_folder_takes_the_place_of_another_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder"
+    for content in ("old", "new"):
+        with replacing_folder(path) as temporary:
+            (temporary / content).mkdir()
+            write_text(temporary / content / "file.txt", content)
+            assert temporary.parent == path.parent and path.exists() == (content == "new")
+    assert [file.name for file in path.iterdir()] == ["new"] and os.listdir(path.parent) == ["folder"]
+    path.parent.joinpath("usual").mkdir()
+    assert path.stat().st_mode == path.parent.joinpath("usual").stat().st_mode
+    with pytest.raises(ValueError, match="half"), replacing_folder(path) as temporary:
+        (temporary / "half").touch()
+        raise ValueError("half way")
+    assert [file.name for file in path.iterdir()] == ["new"] and len(os.listdir(path.parent)) == 2
+
+
+def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / f"{PARTIAL}a" / f"{PARTIAL}b").mkdir(parents=True)
+    (tmp_path / f"{PARTIAL}c").touch()
+    (tmp_path / "kept").touch()
+    clear(tmp_path)
+    assert os.listdir(tmp_path) == ["kept"]
 
 
 def test_files_have_the_usual_permissions(tmp_path: Path) -> None:

@@ -54,6 +54,30 @@ def component_config(component: str, released: Mapping[str, Any], file: Path) ->
     return config
 
 
+def released_config(configs: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+    """The variant's configuration out of those of its components, in diffusers' words: the inverse of
+    `component_config`.
+
+    Raises `Refused` where the components of the checkpoint in `folder` differ in what is said once for all.
+    """
+    released: dict[str, Any] = {"model_type": "acestep"}
+    for component in reversed(_KEYS):  # the DiT's last, whose sizes are the variant's
+        own = configs[component]
+        said = (*_ALL, *_SIZES, *_KEYS[component])
+        released |= {key: own[key] for key in said if own.get(key) is not None}
+    dit, encoder = configs["transformer"], configs["condition_encoder"]
+    released |= {f"encoder_{key}": encoder[key] for key in _SIZES if encoder[key] != dit[key]}
+    if dit.get("encoder_hidden_size"):
+        released["encoder_hidden_size"] = dit["encoder_hidden_size"]
+    for component, own in configs.items():
+        back = component_config(component, released, folder)
+        for key, value in own.items():
+            if not key.startswith("_") and value is not None and back.get(key) != value:
+                other = f"has {key} {value} in its {component}, and {back.get(key)} where the official layout says it"
+                raise Refused(f"layout: must be diffusers or keep, as {folder} {other}")
+    return released
+
+
 def _pooler_layers(released: Mapping[str, Any]) -> list[str] | None:
     kinds = released.get("layer_types")
     return kinds[: released.get("num_attention_pooler_hidden_layers", 2)] if kinds else None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from acetrain.acestep.names import official
+from acetrain.acestep.relayout import planned
 from acetrain.adapters.files import comfyui, delta, in_diffusers, kohya, lycoris, merged, peft, saved
 from acetrain.adapters.files.configuration import lora_configuration
 from acetrain.adapters.files.found import AdapterFiles
@@ -19,7 +20,7 @@ from acetrain.adapters.files.written import write
 from acetrain.adapters.formats import PAIRS, Target
 from acetrain.adapters.held import Pairs, Products, as_products, pairs_of, products_of, truncated
 from acetrain.adapters.updates import read_finite, updates_of
-from acetrain.atomic import write_text
+from acetrain.atomic import replacing_folder, write_text
 from acetrain.errors import Refused
 from acetrain.tensorfile import Header
 from acetrain.tracking.counted import counted
@@ -83,17 +84,23 @@ def export(
 
 
 def export_merged(
-    adapters: "list[tuple[Path, float]]", output: Path, dtype: torch.dtype | None, model: "Model"
+    adapters: "list[tuple[Path, float]]", output: Path, dtype: torch.dtype | None, model: "Model", other: bool
 ) -> Exported:
-    """Write the base with adapters in its weights, each at its scale times its trained strength, added in fp32."""
+    """Write the base with adapters in its weights, each at its scale times its trained strength, added in fp32; in the
+    `other` layout than the base's, or in its own. The folder appears when it is whole."""
     from acetrain.acestep.load import load_base
     from acetrain.adapters.merging import merged_weights
 
     dit = load_base(model, torch.float32).dit
     saved.load(dit, adapters)
     weights = merged_weights(dit)
-    with counted("writing", len(model.checkpoint.files(merged.COMPONENT))) as advance:
-        merged.save(model.checkpoint, weights, output, dtype, advance)
+    plan = planned(model.checkpoint) if other else None
+    files = len(plan.weights if plan else model.checkpoint.files(merged.COMPONENT))
+    with counted("writing", files) as advance, replacing_folder(output) as folder:
+        if plan:
+            merged.save_as(plan, model.checkpoint, weights, folder, dtype, advance)
+        else:
+            merged.save(model.checkpoint, weights, folder, dtype, advance)
     return Exported(len(weights), 0.0, {})
 
 

@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from acetrain.acestep.layouts import Official, open_checkpoint
 from acetrain.acestep.model import Model
+from acetrain.acestep.relayout import planned
 from acetrain.adapters.files import peft, saved
 from acetrain.adapters.files.found import AdapterFiles
 from acetrain.adapters.formats import Target, holding
@@ -38,6 +40,14 @@ class Dtype(Enum):
         return None if self is Dtype.keep else getattr(torch, self.value)
 
 
+class Layout(Enum):
+    """How the files of a checkpoint are laid out."""
+
+    keep = "keep"
+    official = "official"
+    diffusers = "diffusers"
+
+
 @dataclass
 class Export:
     """Write an adapter in the format of another program, or into the weights of its base."""
@@ -46,11 +56,13 @@ class Export:
     """Adapter in any layout: a file, an adapter's folder, or a run's."""
     format: Target
     """peft (official app, Side-Step), comfyui, diffusers, lycoris, kohya; delta, the whole difference of each weight;
-    merged, the base with the adapter in its weights, in the layout of `model`."""
+    merged, the base with the adapter in its weights."""
     output: str
     """What to write: a folder for peft and merged, a .safetensors file for the others."""
     overwrite: bool
-    """Whether to replace an output that is there."""
+    """Whether to replace an output that is there; a checkpoint's folder goes as a whole."""
+    layout: Layout
+    """Layout of what merged writes: official, diffusers, or keep for that of `model`."""
     dtype: Dtype
     """Format of the tensors: fp32, bf16, fp16, or keep for the one they have; alphas are fp32 always."""
     rank: int | None
@@ -76,6 +88,8 @@ class Export:
         )
         require(self.rank is None or self.rank >= 1, "rank", "at least 1, or null", self.rank)
         require(math.isfinite(self.scale), "scale", "a finite number", self.scale)
+        keeps = self.layout is Layout.keep or self.format is Target.merged
+        require(keeps, "layout", "keep but for format=merged", self.layout.name)
         alone = self.scale == 1 or self.format is Target.merged
         require(alone, "scale", "1 but for format=merged; other programs have a strength of their own", self.scale)
         known = self.adapter_alpha is None or 0 < self.adapter_alpha < math.inf
@@ -105,8 +119,16 @@ class Export:
             raise Refused(f"output: {output} is there already; overwrite=true replaces it")
         if output.resolve() in (self.files.weights.parent.resolve(), self.files.weights.resolve()):
             raise Refused(f"output: must be another place than the adapter's, got {output}")
-        if self.format is Target.merged and output.resolve() == self.model.checkpoint.folder.resolve():
+        if self.format is Target.merged:
+            self._check_merged(output)
+
+    def _check_merged(self, output: Path) -> None:
+        if output.resolve() == self.model.checkpoint.folder.resolve():
             raise Refused(f"output: must be another folder than the base's, got {output}")
+        if output.is_dir() and any(output.iterdir()):
+            self._check_replaced(output)
+        if self.changes_layout:
+            planned(self.model.checkpoint)
 
     def _check_conversion(self) -> None:
         kind = "DoRA" if peft.is_dora(self.files) else self.files.kind
@@ -126,6 +148,18 @@ class Export:
         """Whether the format holds the adapter as it is."""
         return self.format.holds(self.files.kind, peft.is_dora(self.files))
 
+    def _check_replaced(self, output: Path) -> None:
+        try:
+            open_checkpoint(output, [])
+        except Refused as error:
+            raise Refused(f"output: {output} holds no checkpoint, which alone is replaced as a whole") from error
+
+    @property
+    def changes_layout(self) -> bool:
+        """Whether the base is written in the layout that it is not in."""
+        layout = Layout.official if isinstance(self.model.checkpoint, Official) else Layout.diffusers
+        return self.layout not in (Layout.keep, layout)
+
     @property
     def reads_base(self) -> bool:
         """Whether the base's weights are read."""
@@ -138,7 +172,9 @@ class Export:
 
         output, dtype = Path(self.output), self.dtype.torch
         if self.format is Target.merged:
-            done = export_merged([(Path(self.adapter_path), self.scale)], output, dtype, self.model)
+            done = export_merged(
+                [(Path(self.adapter_path), self.scale)], output, dtype, self.model, self.changes_layout
+            )
         else:
             base = self.model if self.reads_base else None
             done = export(self.files, self.format, output, dtype, self.rank, base, self.exact)
