@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIECE := prompt="a warm, dancing marimba piece" duration=8 seed=0 overwrite=true
 
-.PHONY: help quickstart test test-all lint format reference clean
+.PHONY: help quickstart test test-all test-browser lint format reference clean
 
 help:
 	@echo "make quickstart [OUT=DIR]  songs -> cache -> LoRA -> music with the tiny model, under quickstart/ or DIR"
 	@echo "make test                  linters, types and the quick tests"
 	@echo "make test-all              the same with every test a CPU can run, and coverage"
+	@echo "make test-browser          a sweep's report in a headless Chromium, which must be installed"
 	@echo "make reference             docs/options.md from the options as they are"
 	@echo "make lint | format | clean"
 
@@ -44,10 +45,15 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not gpu and not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not gpu and not slurm and not browser"
 
 test-all: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not gpu and not slurm" --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not gpu and not slurm and not browser" --cov --cov-report=term
+
+test-browser: $(INSTALLED)
+	@for each in chromium chromium-browser google-chrome; do command -v $$each > /dev/null && exit; done; \
+		echo "no Chromium here: apt-get install --no-install-recommends chromium" >&2; exit 1
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser
 
 reference: $(INSTALLED)
 	$(BIN)/python -m acetrain.command.reference > docs/options.md.new
