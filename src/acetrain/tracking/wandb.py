@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import wandb
 from lightning.pytorch.loggers import WandbLogger
-from wandb.errors import Error
+from wandb.errors import AuthenticationError, Error
 
 from acetrain.atomic import write_text
 from acetrain.errors import Failed, Refused
@@ -46,8 +46,15 @@ class Stepped(WandbLogger):
 
 
 def has_key() -> bool:
-    """Whether W&B finds an API key in the environment or its own files; nothing is asked and no network is used."""
-    return wandb.login(prompt=False, verify=False)
+    """Whether W&B finds an API key in the environment or its own files; nothing is asked and no network is used.
+
+    Raises Refused for one that can be none.
+    """
+    wandb.setup(wandb.Settings(silent=True))  # or it asks the server who the key belongs to, so as to print it
+    try:
+        return wandb.login(prompt=False, verify=False)
+    except AuthenticationError as error:
+        raise Refused(f"logger: {error}") from error
 
 
 def check(mode: Mode) -> None:
@@ -70,7 +77,7 @@ def start(run: Tracked, project: str, mode: Mode) -> Stepped:
         tags=run.tags,
         id=identified(run.folder),
         resume="allow",
-        dir=run.folder,
+        dir=run.folder.absolute(),
         config=dict(run.config),
         settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=LAST_UPLOAD, **KEPT_OUT),
     )
