@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -61,6 +61,22 @@ def comfyui(file: Path) -> dict[str, Tensor]:
                 used.add(key)
         found[name] = _patch(parts) if parts else torch.zeros(shape)
     assert used == set(tensors), "ComfyUI would not load a key"
+    return found
+
+
+def comfyui_parameters(file: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """ComfyUI's rules for whole differences, written down: what is added to each of the DiT's parameters, of these
+    diffusers names, that the file has something for."""
+    tensors, found = load_file(file), {}
+    for name in names:
+        module, _, kind = official(name).rpartition(".")
+        starts = [f"base_model.model.{module}", f"diffusion_model.decoder.{module}"]
+        keys = [f"{start}.{'diff' if kind == 'weight' else 'diff_b'}" for start in starts]
+        keys = keys if kind in ("weight", "bias") else [f"diffusion_model.decoder.{official(name)}.diff"]
+        for key in keys:
+            if key in tensors:
+                found[name] = tensors.pop(key)
+    assert not tensors, "ComfyUI would not load a key"
     return found
 
 

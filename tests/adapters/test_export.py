@@ -10,11 +10,11 @@ from pathlib import Path
 import foreign
 import pytest
 import torch
-from fabricate import MODEL
+from fabricate import MODEL, base
 from lycoris.modules import LokrModule
-from readers import READERS, close
+from readers import READERS, close, comfyui_parameters
 from safetensors.torch import load_file
-from test_full import NAMED, moved
+from test_full import EVERYTHING, NAMED, moved
 from test_kinds import KINDS, LAYERS, effective
 from test_lycoris import KINDS as LYCORIS
 from test_lycoris import attached
@@ -25,6 +25,7 @@ from acetrain.acestep.names import official
 from acetrain.adapters.files import lycoris, peft, saved
 from acetrain.adapters.formats import Target
 from acetrain.adapters.formulas import lycoris_strength
+from acetrain.adapters.full import Full
 from acetrain.adapters.lora import LoRA
 from acetrain.adapters.products import LoKr
 from acetrain.adapters.updates import read_updates
@@ -195,16 +196,32 @@ def test_a_lycoris_file_keeps_its_settings(tmp_path: Path) -> None:
     assert json.loads(after) == json.loads(before)
 
 
-def test_trained_weights_say_what_a_difference_does_not_hold(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("adapter", [NAMED, EVERYTHING])
+def test_a_difference_holds_all_that_a_fine_tune_trained(adapter: Full, tmp_path: Path) -> None:
+    trained, plain = dict(moved(adapter).dit.named_parameters()), dict(base().dit.named_parameters())
+    adapter.save(moved(adapter).dit, tmp_path / "ours", "tiny", {})
+    output = written(tmp_path / "ours", "delta", tmp_path, "exact=true")
+    again = written(output, "comfyui", tmp_path, "exact=true")
+    for file in (output, again):
+        found = comfyui_parameters(file, plain)
+        assert found.keys() == {name for name, value in trained.items() if not torch.equal(value, plain[name])}
+        for name, change in found.items():
+            torch.testing.assert_close(change, trained[name] - plain[name], atol=1e-6, rtol=0)
+        loaded = base()
+        saved.load(loaded.dit, [(file, 1.0)])
+        for name, value in loaded.dit.named_parameters():
+            torch.testing.assert_close(value, trained[name], atol=1e-6, rtol=0)
+    assert main(["inspect", f"adapter_path={output}"]) == 0
+
+
+def test_trained_weights_say_what_a_lora_does_not_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     NAMED.save(moved(NAMED).dit, tmp_path / "ours", "tiny", {})
-    written(tmp_path / "ours", "delta", tmp_path)
-    told = capsys.readouterr().err
-    assert re.search(r"trained tensors, whose change has norm [\d.]+, are not in it, as ", told), told
-    exact = [f"adapter_path={tmp_path / 'ours'}", "format=delta", f"output={tmp_path / 'exact.safetensors'}"]
-    assert main(["export", *exact, "exact=true"]) == 2
-    assert "exact: must be false" in capsys.readouterr().err and not (tmp_path / "exact.safetensors").exists()
+    for path in (tmp_path / "ours", written(tmp_path / "ours", "delta", tmp_path)):
+        written(path, "kohya", tmp_path / path.stem, "rank=4")
+        told = capsys.readouterr().err
+        assert re.search(r"1 trained tensors, whose change has norm [\d.]+, are not in it, as time_embed.lin", told), (
+            told
+        )
 
 
 @pytest.mark.parametrize("target", ["delta", "comfyui"])

@@ -19,9 +19,8 @@ from acetrain.adapters.files.spelling import told
 from acetrain.adapters.files.written import write
 from acetrain.adapters.formats import PAIRS, Target
 from acetrain.adapters.held import Pairs, Products, as_products, pairs_of, products_of, truncated
-from acetrain.adapters.updates import read_finite, updates_of
+from acetrain.adapters.updates import Updates, read_finite, updates_of
 from acetrain.atomic import replacing_folder, write_text
-from acetrain.errors import Refused
 from acetrain.tensorfile import Header
 from acetrain.tracking.counted import counted
 
@@ -50,21 +49,18 @@ def export(
     dtype: torch.dtype | None,
     rank: int | None,
     model: "Model | None",
-    exact: bool = False,
 ) -> Exported:
     """Write the adapter for `target`, in `dtype` or as it is stored; a LoRA of `rank` where the format holds no other,
     and beside the base `model` where its type asks for it.
 
-    Raises Refused where the adapter cannot be read, a value is too large for `dtype`, or, to be `exact`, where trained
-    tensors are left out.
+    Raises Refused where the adapter cannot be read, or a value is too large for `dtype`.
     """
     said = _metadata(files)
     if files.kind == delta.KIND and target in (Target.delta, Target.comfyui):
-        tensors = read_finite(files)
-        write(tensors, output, dtype, said)
-        return Exported(len({name.rpartition(".")[0] for name in tensors}), 0.0, {})
+        tensors = {delta.filed_of(delta.parameter_of(name)): tensor for name, tensor in read_finite(files).items()}
+        return _delta(tensors, output, dtype, said)
     if target is Target.delta:
-        return _delta(files, output, dtype, said, model, exact)
+        return _delta(_differences(updates_of(files, model)), output, dtype, said)
     if not target.holds(files.kind, peft.is_dora(files)):
         assert rank is not None
         updates = updates_of(files, model)
@@ -163,24 +159,18 @@ def _write_products(
     write(tensors, output, dtype, {**said, **lycoris.header_for(products, header)})
 
 
-def _delta(
-    files: AdapterFiles,
-    file: Path,
-    dtype: torch.dtype | None,
-    said: Mapping[str, str],
-    model: "Model | None",
-    exact: bool,
-) -> Exported:
-    updates = updates_of(files, model)
-    if exact and updates.left_out:
-        first = ", ".join(list(updates.left_out)[:3])
-        raise Refused(f"exact: must be false: a delta holds no biases and norms; {len(updates.left_out)}, as {first}")
-    tensors: dict[str, Tensor] = {}
+def _differences(updates: Updates) -> dict[str, Tensor]:
+    """All that is added to the DiT's parameters, by the names in a file, in fp32."""
+    tensors = {delta.filed_of(name): change.float() for name, change in updates.beside.items()}
     with counted("multiplying", len(updates.names)) as advance:
         for name in updates.names:
             update = updates[name]
             change = update.dense().float().reshape(update.shape[0], -1, *update.kernel)
-            tensors[f"{peft.PREFIX}{official(name)}.diff"] = change
+            tensors[delta.filed_of(f"{name}.weight")] = change
             advance()
+    return tensors
+
+
+def _delta(tensors: Mapping[str, Tensor], file: Path, dtype: torch.dtype | None, said: Mapping[str, str]) -> Exported:
     write(tensors, file, dtype, said)
-    return Exported(len(tensors), 0.0, updates.left_out)
+    return Exported(len({name.rpartition(".")[0] for name in tensors}), 0.0, {})

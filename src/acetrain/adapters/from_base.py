@@ -48,10 +48,10 @@ def _trained(files: AdapterFiles, dit: nn.Module, before: Mapping[str, Tensor]) 
     def change(name: str) -> Tensor:
         return after[name].double() - before[name].double()
 
-    left = {name: change(name).norm().item() for name in moved if name.removesuffix(".weight") not in layers}
+    beside = {name: change(name) for name in moved if name.removesuffix(".weight") not in layers}
     if not held:
         raise Refused(f"adapter_path: {files.weights} changes no weight of a linear layer of this base")
-    return Updates(files, tuple(held), lambda name: dense_update(change(f"{name}.weight")), {}, left_out=left)
+    return Updates(files, tuple(held), lambda name: dense_update(change(f"{name}.weight")), {}, beside=beside)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from acetrain.acestep.names import official
 from acetrain.adapters import formulas
-from acetrain.adapters.files import lycoris, peft, saved
+from acetrain.adapters.files import delta, lycoris, peft, saved
 from acetrain.adapters.files.found import AdapterFiles
 from acetrain.adapters.files.spelling import told
 from acetrain.adapters.low_rank import LowRank
@@ -136,8 +136,9 @@ def _size(files: AdapterFiles, name: str, parts: formulas.Parts) -> tuple[int | 
 
 def _norm(parts: formulas.Parts) -> float | None:
     """Norm of the update before its strength."""
-    if "diff" in parts:
-        return parts["diff"].norm().item()
+    differences = [parts[part].norm().item() for part in delta.PARTS if part in parts]
+    if differences:
+        return math.hypot(*differences)
     if any(part.startswith("lokr") for part in parts):
         return math.prod(_factor(parts, f"lokr_w{which}") for which in (1, 2))
     if "hada_w1_a" in parts:

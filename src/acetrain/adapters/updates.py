@@ -14,6 +14,7 @@ from acetrain.acestep.names import diffusers, official
 from acetrain.adapters import formulas
 from acetrain.adapters.files import delta, lycoris, peft, saved
 from acetrain.adapters.files.found import AdapterFiles
+from acetrain.adapters.files.spelling import is_layer
 from acetrain.adapters.kinds import needs_base
 from acetrain.adapters.low_rank import LowRank, dense_update
 from acetrain.errors import Refused
@@ -42,11 +43,16 @@ class Updates:
     """Whether the strength is alpha over the square root of the rank."""
     dtype: torch.dtype = torch.float32
     """Format of the tensors in the file."""
-    left_out: Mapping[str, float] = field(default_factory=dict)
-    """Trained tensors that are not weights of a linear layer or a convolution -> norm of their change."""
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    """Trained parameters that are not weights of a linear layer or a convolution -> their change."""
 
     def __getitem__(self, name: str) -> LowRank:
         return self.compute(name)
+
+    @property
+    def left_out(self) -> dict[str, float]:
+        """What is no update of a module -> norm of its change."""
+        return {name: change.norm().item() for name, change in self.beside.items()}
 
     @property
     def kind(self) -> str:
@@ -156,9 +162,10 @@ def _of_lycoris(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:
 
 def _of_delta(files: AdapterFiles, tensors: Mapping[str, Tensor]) -> Updates:
     changes = {delta.parameter_of(filed): tensor.double() for filed, tensor in tensors.items()}
-    held = {name.removesuffix(".weight"): change for name, change in changes.items() if name.endswith(".weight")}
-    left = {name: change.norm().item() for name, change in changes.items() if name.endswith(".bias")}
-    return Updates(files, tuple(held), lambda name: dense_update(held[name]), {}, dtype=_dtype(tensors), left_out=left)
+    layers = [name for name in changes if name.endswith(".weight") and is_layer(name.removesuffix(".weight"))]
+    held = {name.removesuffix(".weight"): changes[name] for name in layers}
+    beside = {name: change for name, change in changes.items() if name not in layers}
+    return Updates(files, tuple(held), lambda name: dense_update(held[name]), {}, dtype=_dtype(tensors), beside=beside)
 
 
 def _guarded(files: AdapterFiles, name: str, formula: Callable[[Any], LowRank], parts: formulas.Parts) -> LowRank:

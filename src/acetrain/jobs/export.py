@@ -177,7 +177,7 @@ class Export:
             )
         else:
             base = self.model if self.reads_base else None
-            done = export(self.files, self.format, output, dtype, self.rank, base, self.exact)
+            done = export(self.files, self.format, output, dtype, self.rank, base)
         self._tell(done)
 
     def _tell(self, done: "Exported") -> None:

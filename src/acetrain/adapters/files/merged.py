@@ -1,5 +1,4 @@
-"""A checkpoint with an adapter in its weights: in the layout and the shards of the one it was made from, or in the other
-layout."""
+"""A checkpoint with an adapter in its weights: in the layout and shards of the one it was made from, or the other."""
 
 import json
 import shutil

@@ -23,6 +23,9 @@ _MODULE = re.compile(
     r"|(?:time_embed|time_embed_r)\.(?:linear_1|linear_2|time_proj)|proj_in_conv|proj_out_conv|condition_embedder"
 )
 """The linear layers and convolutions of any DiT, in diffusers spelling."""
+_NORM = re.compile(r"layers\.\d+\.(?:(?:self_attn|cross_attn|mlp)_norm|(?:self_attn|cross_attn)\.norm_[qk])|norm_out")
+_TABLE = re.compile(r"(?:layers\.\d+\.)?scale_shift_table")
+"""Norms, and parameters that are no module's weight or bias: what only whole differences are of."""
 _PART = re.compile(r"\.(?=(?:lora|hada|lokr|oft|boft|vera|ia3)_|lora\.|(?:alpha|diff|diff_b|dora_scale)$)")
 """Where a name turns from the module to its part."""
 _ADAPTER = re.compile(r"(lora_[AB])\.(?!weight$|bias$)[^.]+\.(weight|bias)")
@@ -51,8 +54,21 @@ class Told(NamedTuple):
 def told(key: str) -> Told | None:
     """The module and the part that a name in a file stands for; None where no module of any DiT has it."""
     module, *part = _PART.split(key, maxsplit=1)
-    found = module_of(module)
-    return Told(found, _part_of(part[0])) if part and found else None
+    if not part:
+        return None
+    name = _dotted(module)
+    beside = (part[0] in ("diff", "diff_b") and _NORM.fullmatch(name)) or (part[0] == "diff" and is_table(name))
+    return Told(name, _part_of(part[0])) if is_layer(name) or beside else None
+
+
+def is_layer(name: str) -> bool:
+    """Whether a name in diffusers spelling is that of a linear layer or a convolution."""
+    return _MODULE.fullmatch(name) is not None
+
+
+def is_table(name: str) -> bool:
+    """Whether a name in diffusers spelling is that of a parameter which is no module's weight or bias."""
+    return _TABLE.fullmatch(name) is not None
 
 
 def start_of(key: str) -> str:
@@ -61,15 +77,20 @@ def start_of(key: str) -> str:
 
 
 def module_of(name: str) -> str | None:
-    """The module of the DiT, in diffusers spelling, that a name with any prefix stands for; None for no module."""
+    """The layer of the DiT, in diffusers spelling, that a name with any prefix stands for; None for no layer."""
+    module = _dotted(name)
+    return module if is_layer(module) else None
+
+
+def _dotted(name: str) -> str:
+    """A name without its prefix, in diffusers spelling."""
     bare = _unwrapped(name)
     if start := _FLAT.match(bare):
         flat = bare[start.end() :]
         spelt = next((words.format(*hit.groups()) for pattern, words in _SPELT if (hit := pattern.fullmatch(flat))), "")
     else:
         spelt = bare
-    module = diffusers(spelt)
-    return module if _MODULE.fullmatch(module) else None
+    return diffusers(spelt)
 
 
 def layout_of(key: str) -> str:
