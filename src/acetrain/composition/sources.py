@@ -14,6 +14,9 @@ PACKAGED = _INSTALLED if _INSTALLED.is_dir() else Path(acetrain.__file__).parent
 RECIPES = {"experiment": "experiments", "preset": "conf/preset", "sweep": "sweeps"}
 """Groups whose files change any key of a job, and the folder that each lies in; each is laid over those before it."""
 
+FOREIGN = "wandb"
+"""Folder in `sweeps/` of the files that W&B's own controller reads; they are no recipes."""
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -47,7 +50,8 @@ class Sources:
     def recipes(self, group: str) -> dict[str, Path]:
         """Name -> file of the experiments, presets or sweeps, those in folders below by `folder/name`."""
         direct = [folder / group for folder in self.extra if RECIPES[group].startswith("conf/")]
-        return _files([*direct, *(root / RECIPES[group] for root in self.roots)], "**/*.yaml")
+        files = _files([*direct, *(root / RECIPES[group] for root in self.roots)], "**/*.yaml")
+        return {name: file for name, file in files.items() if group != "sweep" or name.split("/")[0] != FOREIGN}
 
     def recipe(self, group: str, name: str) -> Path:
         """The file that `group=name` means: one of `recipes`, or a YAML file by its path.
