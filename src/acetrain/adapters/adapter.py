@@ -1,7 +1,7 @@
 """What a run trains: small modules attached to linear layers of a frozen DiT, or the layers themselves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,17 @@ class Adapter:
     def reads_base(self) -> str:
         """What in this adapter works on the base's weights themselves, so that they must be dense; empty for none."""
         return ""
+
+    @property
+    def beyond_layers(self) -> bool:
+        """Whether it changes more of the DiT than linear layers."""
+        return False
+
+    @property
+    def drops(self) -> str:
+        """The field by which something is left out at random in training; empty for none."""
+        rates = [each.name for each in fields(self) if each.name.endswith("dropout") and getattr(self, each.name) > 0]
+        return "".join(f"adapter.{name}" for name in rates[:1])
 
     def attach(self, dit: "nn.Module", names: Sequence[str], seed: int) -> None:
         """Attach the adapter to exactly the modules `names`; only its weights, in fp32, require gradients."""

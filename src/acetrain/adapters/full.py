@@ -29,6 +29,10 @@ class Full(Adapter):
     def reads_base(self) -> str:
         return "adapter=full"
 
+    @property
+    def beyond_layers(self) -> bool:
+        return self.everything
+
     def check_start(self, path: Path, layers: Shapes) -> None:
         files = located(path)
         if files.kind != whole.KIND:

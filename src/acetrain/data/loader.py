@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,6 +21,9 @@ from acetrain.flow.loss import Reduction
 
 PARENT_POLL = 5.0
 """Seconds between a loader process's looks at whether the run is still there."""
+
+Placed = tuple[Visit, int]
+"""A visit and its place in the run."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +56,28 @@ class Steps(Dataset[list[Batch] | Unreadable]):
             return Unreadable(str(refusal))
 
     def _micro_batches(self, index: int) -> list[Batch]:
-        visits = self.plan.step(index)
-        lengths = [self.plan.lengths[visit.song] for visit in visits]
-        filler = (min(range(len(visits)), key=lengths.__getitem__),)
+        placed, weight = self.placed(index), self.weight(index)
+        lengths = self._lengths(placed)
+        filler = (min(range(len(placed)), key=lengths.__getitem__),)
         dealt = deal(lengths, self.max_frames, self.ranks)[self.rank]
-        first = self.plan.place(index)
-        placed = [(visit, first + position) for position, visit in enumerate(visits)]
-        weight = 1 / sum(self.reduction.counts(lengths))
         return [
-            self._batch([placed[position] for position in group or filler], weight if group else 0.0) for group in dealt
+            self.batch([placed[position] for position in group or filler], weight if group else 0.0) for group in dealt
         ]
 
-    def _batch(self, placed: Sequence[tuple[Visit, int]], weight: float) -> Batch:
+    def placed(self, index: int) -> list[Placed]:
+        """The visits of a step, on all ranks."""
+        first = self.plan.place(index)
+        return [(visit, first + position) for position, visit in enumerate(self.plan.step(index))]
+
+    def weight(self, index: int) -> float:
+        """One over what the songs of a step count together."""
+        return 1 / sum(self.reduction.counts(self._lengths(self.placed(index))))
+
+    def _lengths(self, placed: Sequence[Placed]) -> list[int]:
+        return [self.plan.lengths[visit.song] for visit, _ in placed]
+
+    def batch(self, placed: Sequence[Placed], weight: float) -> Batch:
+        """These visits of a step as one micro-batch."""
         visits, places = zip(*placed, strict=True)
         songs = [self.songs[visit.song] for visit in visits]
         keys = [
@@ -75,11 +89,16 @@ class Steps(Dataset[list[Batch] | Unreadable]):
 
 
 def loader(steps: Steps, start: int, stop: int, workers: int, pin_memory: bool) -> DataLoader[list[Batch] | Unreadable]:
-    """Steps start..stop-1 in order. All that is drawn has a key, so any number of workers gives the same items."""
+    """Steps start..stop-1 in order."""
+    return one_by_one(steps, range(start, stop), workers, pin_memory)
+
+
+def one_by_one(steps: Dataset[Any], indices: range, workers: int, pin_memory: bool) -> DataLoader[Any]:
+    """Items in order. All that is drawn has a key, so any number of workers gives the same items."""
     return DataLoader(
         steps,
         batch_size=None,
-        sampler=range(start, stop),
+        sampler=indices,
         num_workers=workers,
         worker_init_fn=partial(_leave_signals_to, os.getpid()),
         pin_memory=pin_memory,

@@ -1,6 +1,7 @@
 """The training songs as Lightning wants them."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -14,6 +15,8 @@ from acetrain.data.plan import Plan
 from acetrain.errors import Failed
 from acetrain.training.budget import Budget
 from acetrain.training.module import FlowMatching
+
+Item = TypeVar("Item")
 
 
 class CachedSongs(LightningDataModule):
@@ -46,6 +49,11 @@ class CachedSongs(LightningDataModule):
 
     def on_before_batch_transfer(self, batch: list[Batch] | Unreadable, dataloader_idx: int) -> list[Batch]:
         """Raise Failed where the step's songs could not be read."""
-        if isinstance(batch, Unreadable):
-            raise Failed(batch.reason)
-        return batch
+        return readable(batch)
+
+
+def readable(step: list[Item] | Unreadable) -> list[Item]:
+    """A step of the loader. Raises Failed where its songs could not be read."""
+    if isinstance(step, Unreadable):
+        raise Failed(step.reason)
+    return step

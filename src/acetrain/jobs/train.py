@@ -33,6 +33,8 @@ from acetrain.training.schedule import Schedule
 from acetrain.training.trainer import TrainerOption
 
 if TYPE_CHECKING:
+    from acetrain.training.callbacks import Keeper
+    from acetrain.training.module import FlowMatching
     from acetrain.training.shared_base import SharedBase
 
 
@@ -191,6 +193,18 @@ class Train:
 
         Waits for another process that trains in the folder. The base is one of `bases`, where they are given.
         """
+        from acetrain.training import fitting
+        from acetrain.training.replicas import first_rank
+
+        self.ready()
+        with self.folder.held() if first_rank() else nullcontext():
+            begun = self.begin(bases)
+            if begun is not None:
+                fitting.fit(self, *begun)
+                self.end(*begun)
+
+    def ready(self) -> None:
+        """Raise Refused where the run cannot begin or go on; creates nothing, and loads no weight of the DiT."""
         from acetrain.acestep.conditions import template_digest
         from acetrain.acestep.load import check_base
         from acetrain.training.replicas import first_rank
@@ -203,10 +217,12 @@ class Train:
             if first_rank():
                 check_base(self.model)
                 self.samples.check_model(self.model)
-        with self.folder.held() if first_rank() else nullcontext():
-            self._train(bases)
 
-    def _train(self, bases: "SharedBase | None") -> None:
+    def begin(self, bases: "SharedBase | None") -> "tuple[FlowMatching, Keeper] | None":
+        """What trains, and what happens around its steps; None where nothing is left to train.
+
+        The folder, which must be held, is this run's from now on.
+        """
         from acetrain.adapters.summary import announce
         from acetrain.training import fitting
         from acetrain.training.replicas import first_rank
@@ -215,7 +231,7 @@ class Train:
         if newest is not None and step_of(newest) >= self.total_steps:
             if first_rank():
                 fitting.finish(self, newest, bases)
-            return
+            return None
         if first_rank():
             self.folder.claim(repeatable(self))
             lines = advice.before(self)
@@ -227,7 +243,12 @@ class Train:
         if first_rank():
             announce(module.dit, len(self.layers), self.folder.path)
         keeper.judge = self.judge
-        fitting.fit(self, module, keeper)
+        return module, keeper
+
+    def end(self, module: "FlowMatching", keeper: "Keeper") -> None:
+        """Say what the training has come to. Raises Interrupted where a signal has ended it."""
+        from acetrain.training.replicas import first_rank
+
         if module.agreed_stop and module.step < self.total_steps:
             raise Interrupted(module.agreed_stop)
         if keeper.hopeless:

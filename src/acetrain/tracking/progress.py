@@ -11,9 +11,9 @@ LINE_EVERY = 10.0
 
 
 class TrainingProgress:
-    """The progress of a run from `start` to `total` steps."""
+    """The progress of a run from `start` to `total` steps, in lines that begin with `label` where it has one."""
 
-    def __init__(self, start: int, total: int) -> None:
+    def __init__(self, start: int, total: int, label: str = "") -> None:
         self.console = Console(file=sys.stdout)
         columns = (
             TextColumn("training"),
@@ -26,9 +26,9 @@ class TrainingProgress:
             TextColumn("ETA"),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.bar = Progress(*columns, console=self.console, disable=bool(label) or not self.console.is_terminal)
         self.task = self.bar.add_task("", completed=start, total=total, loss=float("nan"), songs=0.0, frames=0.0)
-        self.total, self.last_line = total, time.monotonic()
+        self.total, self.last_line, self.label = total, time.monotonic(), f"{label}: " if label else ""
         self.bar.start()
 
     def update(self, step: int, loss: float, songs: float, frames: float) -> None:
@@ -37,7 +37,8 @@ class TrainingProgress:
         due = time.monotonic() - self.last_line >= LINE_EVERY or step == self.total
         if self.bar.disable and due:
             self.last_line = time.monotonic()
-            print(f"step {step}/{self.total}: loss {loss:.4f}, {songs:.1f} songs/s, {frames:.0f} frames/s", flush=True)
+            speed = f"{songs:.1f} songs/s, {frames:.0f} frames/s"
+            print(f"{self.label}step {step}/{self.total}: loss {loss:.4f}, {speed}", flush=True)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

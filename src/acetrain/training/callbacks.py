@@ -62,6 +62,8 @@ class Keeper(Callback):
         self.ending = ExitStack()
         """What is undone when training ends, however it ends."""
         self.started = False
+        self.label = ""
+        """What its lines of progress begin with, where other runs train beside it."""
 
     def setup(self, trainer: Trainer, pl_module: FlowMatching, stage: str) -> None:  # pyright: ignore
         """Take up the newest checkpoint, the same on every rank."""
@@ -95,7 +97,7 @@ class Keeper(Callback):
         self.watch.go_on_from(read(self.metrics.path))
         losses = [f"loss{kind}" for kind in kinds]
         self.held_out = Table(self.folder / "validation.csv", ["song", "quantile", "t", *losses], last_step)
-        self.progress = TrainingProgress(module.step, module.horizon.total)
+        self.progress = TrainingProgress(module.step, module.horizon.total, self.label)
         self.ending.callback(self.progress.close)
 
     def _bins(self, module: FlowMatching) -> list[str]:

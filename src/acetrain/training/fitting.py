@@ -2,11 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.loggers import Logger
 
 from acetrain import __version__
 from acetrain.acestep.load import Base
@@ -97,29 +99,44 @@ def _base(run: "Train", bases: SharedBase | None) -> Base:
     device = run.trainer.device
     if bases is None or run.trainer.devices * run.trainer.nodes > 1:
         return load_stored(run.model, run.formats, device)
-    return bases.take(run.model, run.weights, run.formats, device, own=bool(run.sized.reads_base))
+    worked_on = [""] if run.sized.beyond_layers else run.target_names
+    return bases.take(run.model, run.weights, run.formats, device, worked_on if run.sized.reads_base else ())
 
 
 def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
     """Train until the last step or a signal. Raises OutOfMemory where the memory does not hold the run."""
-    folder, budget = run.folder.path, keeper.validation.budget
+    budget = keeper.validation.budget
     data = CachedSongs(run.songs, run.split[0], run.plan, budget, run.data, run.total_steps)
-    trained = summarised(trained_modules(module.dit), module.dit)
+    with tracked(run, module, keeper) as loggers, within_memory(module, budget):
+        run.trainer.build(run.formats, loggers, keeper, run.folder.path).fit(module, data)
+
+
+@contextmanager
+def tracked(run: "Train", module: FlowMatching, keeper: Keeper) -> Iterator[list[Logger]]:
+    """Within it the run's trackers are open; at its end they are told what describes the whole run."""
+    trained, folder = summarised(trained_modules(module.dit), module.dit), run.folder.path
     if first_rank():
         advice.say(advice.noted(folder, _about_card(run)))
     loggers = run.logger.open(_tracked(run, trained)) if first_rank() else []
     try:
-        run.trainer.build(run.formats, loggers, keeper, folder).fit(module, data)
-    except torch.OutOfMemoryError as error:
-        frames = budget.settled
-        what = f"a micro-batch of {frames} frames" if frames else "the model"
-        raise OutOfMemory(too_large(module, what), frames) from error
+        yield loggers
     finally:
         if first_rank() and keeper.started:
             summary = summary_of(folder, run.trainer.devices * run.trainer.nodes)
             plot = plot_run(folder, keeper.histogram)
             ended = Ended(plot, keeper.histogram, module.step, {"parameters": trained["parameters"], **summary})
             run.logger.close(loggers, ended)
+
+
+@contextmanager
+def within_memory(module: FlowMatching, budget: Budget) -> Iterator[None]:
+    """Within it a device that runs out of memory raises OutOfMemory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        frames = budget.settled
+        what = f"a micro-batch of {frames} frames" if frames else "the model"
+        raise OutOfMemory(too_large(module, what), frames) from error
 
 
 def finish(run: "Train", newest: Path, bases: SharedBase | None = None) -> None:

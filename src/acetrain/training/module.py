@@ -110,6 +110,8 @@ class FlowMatching(LightningModule):
         self.agreed_stop = 0
         """Number of a signal any rank had received when the last step was summed: the same on every rank."""
         self.report: StepReport | None = None
+        self.lane = 0
+        """Its place among modules that are trained side by side."""
 
     @property
     def flow(self) -> Objective:
@@ -145,14 +147,26 @@ class FlowMatching(LightningModule):
         """Add the gradients of micro-batches; each with its times and its songs' losses."""
         seen = []
         for batch in step:
-            draws = draw(batch, self.recipe.timesteps, self.recipe.condition_dropout, self.running)
+            draws = self.draws(batch)
             losses = self.song_losses(batch, draws)
-            self.manual_backward(self.scaler.scale((losses * draws.weights * self.shares(batch)).sum()))
+            self.manual_backward(self.scaled(batch, draws, losses))
             seen.append(Seen(batch, draws.t, draws.weights, draws.bins, losses.detach()))
+        self.add_penalty()
+        return seen
+
+    def draws(self, batch: Batch) -> Draws:
+        """What chance decides about a batch's songs in the present step."""
+        return draw(batch, self.recipe.timesteps, self.recipe.condition_dropout, self.running)
+
+    def scaled(self, batch: Batch, draws: Draws, losses: Float[Tensor, " song"]) -> Float[Tensor, ""]:
+        """What a batch adds to the step's loss, times the scale of fp16."""
+        return self.scaler.scale((losses * draws.weights * self.shares(batch)).sum())
+
+    def add_penalty(self) -> None:
+        """Add the gradient of what the adapter adds to the step's loss."""
         penalty = self.regime.penalty() if self.global_rank == 0 else None
         if penalty is not None:
             self.manual_backward(self.scaler.scale(penalty))
-        return seen
 
     def update(self, seen: Sequence[Seen]) -> None:
         """Sum over ranks, clip, and descend unless something is not finite."""
@@ -240,8 +254,9 @@ class FlowMatching(LightningModule):
 
     @property
     def optimizer(self) -> LightningOptimizer:
-        """The one optimizer, as Lightning has built it."""
-        optimizer = self.optimizers()
+        """The module's optimizer, as Lightning has built it."""
+        found = self.optimizers()
+        optimizer = found[self.lane] if isinstance(found, list) else found
         assert isinstance(optimizer, LightningOptimizer)
         return optimizer
 

@@ -34,8 +34,14 @@ class Objective:
 
     def song_losses(self, batch: Batch, draws: Draws) -> Float[Tensor, " song"]:
         """The loss of each song at its time and noise, weighted by its time."""
+        return self.losses_of(self.velocity(batch, draws), batch, draws)
+
+    def losses_of(
+        self, velocity: Float[Tensor, "song frame channel"], batch: Batch, draws: Draws
+    ) -> Float[Tensor, " song"]:
+        """The loss of each song for which this velocity was predicted."""
         valid = valid_rows(batch.frames, batch.latents.shape[1], batch.latents.device)
-        velocity, goal = self.velocity(batch, draws), target(batch.latents, draws.noise)
+        goal = target(batch.latents, draws.noise)
         return self.weighting.weights(draws.t) * self.loss.song_losses(velocity, goal, valid)
 
     def velocity(self, batch: Batch, draws: Draws) -> Float[Tensor, "song frame channel"]:

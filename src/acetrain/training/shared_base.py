@@ -2,7 +2,7 @@
 
 import copy
 import gc
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import nn
@@ -24,18 +24,20 @@ class SharedBase:
     """Keeps the base that was loaded last, and gives each job a copy of it that shares the memory of its weights.
 
     A copy is a job's own in all that training changes: modules, hooks, parameters. What is shared is the numbers of
-    frozen weights, which nobody writes; a job that works on them (`Adapter.reads_base`) asks for numbers of its own.
+    frozen weights, which nobody writes; a job that works on some (`Adapter.reads_base`) asks for those of its own.
     """
 
     def __init__(self) -> None:
         self._base: Base | None = None
         self._key: Hashable = None
 
-    def take(self, model: Model, weights: str, formats: Precision, device: torch.device, own: bool = False) -> Base:
+    def take(
+        self, model: Model, weights: str, formats: Precision, device: torch.device, own: Sequence[str] = ()
+    ) -> Base:
         """A copy of the base, on the CPU; `weights` is the digest of its weights.
 
         The base is loaded if the one that is kept, which is then let go of first, differs in checkpoint, formats or
-        the device that quantises it. With `own` the copy shares nothing.
+        the device that quantises it. The parameters of the modules `own` are in memory of their own.
         """
         key = (str(model.checkpoint.folder.resolve()), weights, formats.name, str(device))
         gc.collect()  # an ended job's modules refer to each other
@@ -43,7 +45,9 @@ class SharedBase:
             self.clear()
             self._base, self._key = load_stored(model, formats, device), key
         kept = self._base
-        dit = copy.deepcopy(kept.dit) if own else sharing(kept.dit)
+        dit = sharing(kept.dit)
+        for parameter in (one for name in own for one in dit.get_submodule(name).parameters()):
+            parameter.data = parameter.data.clone()
         return Base(dit, kept.null_condition.clone(), kept.silence.clone())
 
     def clear(self) -> None:
