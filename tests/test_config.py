@@ -8,7 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from acetrain.adapters.lora import Init, LoRA
-from acetrain.command.grid import expand
+from acetrain.command.grid import expand, settings
+from acetrain.command.multirun import Multirun
+from acetrain.command.searching import Searching
 from acetrain.composition.docs import field_docs, summary
 from acetrain.composition.job import Composer
 from acetrain.composition.overrides import Given, Grammatical, Typed, literal, parsed, quoted, read, values
@@ -69,7 +71,10 @@ def test_every_cell_of_every_sweep_composes(file):
     composer = Composer("train", Sources.of(ROOT))
     name = file.relative_to(ROOT / "sweeps").with_suffix("").as_posix()
     grid = expand(composer, ["cache=x", f"sweep={name}"], multirun=False)
-    jobs = [resolved(composer.compose(cell).build()) for cell in grid.cells]
+    how = settings(composer.sources, [], name)
+    if how.search.space:
+        grid = Searching(Multirun(composer, grid, how, name, (), False)).corners().grid
+    jobs = [(resolved(job), job.choices) for job in (composer.compose(cell).build() for cell in grid.cells)]
     assert len(jobs) > 1
     assert all(a != b for i, a in enumerate(jobs) for b in jobs[:i])
 

@@ -93,7 +93,12 @@ def _job(request: Request) -> Outcome | None:
         from acetrain.command.multirun import Multirun
 
         how = settings(composer.sources, own, sweep)
-        return Multirun(composer, grid, how, sweep, tuple(request.given), "--debug" in request.flags).start()
+        multirun = Multirun(composer, grid, how, sweep, tuple(request.given), "--debug" in request.flags)
+        if how.search.space:
+            from acetrain.command.searching import Searching
+
+            return Searching(multirun).start()
+        return multirun.start()
     if own or grid.launching:
         raise Refused(f"{[*own, *grid.launching][0]}: must go with -m or sweep=NAME, it says how a multirun is run")
     return _single(composer, grid)

@@ -92,7 +92,7 @@ def expand(composer: Composer, changes: Sequence[str], multirun: bool) -> Grid:
 
 def _is_of_multiruns(change: str) -> bool:
     key = change.lstrip("+").partition("=")[0]
-    return key in ("launcher", "dry_run") or key.startswith(("launcher.", "sweep."))
+    return key in ("launcher", "dry_run") or key.startswith(("launcher.", "sweep.", "search."))
 
 
 def _is_hydras(change: str) -> bool:

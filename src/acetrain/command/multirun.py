@@ -26,7 +26,8 @@ from acetrain.sweeps import cost, table
 from acetrain.sweeps.attempt import attempt
 from acetrain.sweeps.record import Content, Entry, Record
 from acetrain.sweeps.settings import Settings
-from acetrain.sweeps.state import Standing, State, standing, standings
+from acetrain.sweeps.state import Standing, State, standings
+from acetrain.training.ending import Judge
 
 T = TypeVar("T")
 
@@ -70,6 +71,8 @@ class Multirun:
     debug: bool
     planned: list[Planned] = field(default_factory=list)
     """What `check` found; empty before it."""
+    judge: Judge | None = None
+    """What may end its jobs early, where they are trials of a search."""
 
     def start(self) -> Outcome:
         """Check every job, show them, and run what is not done yet, unless only the check was asked for."""
@@ -82,7 +85,7 @@ class Multirun:
             print("dry_run: everything is checked, nothing was run")
             return Outcome(DONE)
         if plan.record is not None:
-            plan.record.add(self._content(plan), {e.run: c for e, c in zip(plan.entries, plan.configs, strict=True)})
+            plan.record.add(self.content(plan), {e.run: c for e, c in zip(plan.entries, plan.configs, strict=True)})
         if not left:
             print("nothing left to do")
             return Outcome(DONE)
@@ -109,12 +112,13 @@ class Multirun:
 
     def attempt(self, index: int) -> Outcome:
         """Run a job in this process. Raises what nobody provides for, and Interrupted."""
-        print(f"job {index + 1} of {len(self.grid.cells)}: {self.grid.cell(index)}", flush=True)
+        if self.judge is None:
+            print(f"job {index + 1} of {len(self.grid.cells)}: {self.grid.cell(index)}", flush=True)
         with ExitStack() as stack:
             stack.push(partial(_say_unexpected, index, self.debug))
             outcome = self._attempted(index)
         _free()
-        if outcome.code != DONE:
+        if outcome.code != DONE and self.judge is None:
             print(f"job {index + 1} failed: {outcome.message}", flush=True)
         return outcome
 
@@ -131,7 +135,7 @@ class Multirun:
         if plan.record is None:
             return outcome_of(train, self.debug)
         built.append(self.job(index))
-        built[0].__dict__["sweep"] = plan.record.name
+        vars(built[0]).update(sweep=plan.record.name, judge=self.judge)
         return attempt(plan.record, plan.entries[index].run, built[0], self.settings.sweep.retry_oom, self.debug, train)
 
     def alone(self, experiment: Path) -> list[str]:
@@ -178,7 +182,8 @@ class Multirun:
         found = {key: chosen[key] if key in chosen else values[key] for key in keys}
         return {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in found.items()}
 
-    def _content(self, plan: Planned) -> Content:
+    def content(self, plan: Planned) -> Content:
+        """What the sweep's record is told."""
         return Content(
             plan.entries,
             self.composer.job,
@@ -192,7 +197,7 @@ class Multirun:
         """Jobs still to be done, those that another process is at last."""
         if plan.record is None:
             return list(range(len(plan.products)))
-        states = [standing(plan.record, entry).state for entry in plan.entries]
+        states = [one.state for one in standings(plan.record, plan.entries)]
         left = [index for index, state in enumerate(states) if not state.settled]
         return sorted(left, key=lambda index: states[index] is State.running)
 

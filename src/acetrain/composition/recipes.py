@@ -46,9 +46,17 @@ def store(sources: Sources, group: str, name: str) -> dict[str, Path]:
 
 
 def grid(sources: Sources, name: str) -> Mapping[str, Any]:
-    """The grid of a sweep: key -> list of values, or text in Hydra's sweep grammar. Raises Refused, naming the file."""
+    """The grid of a sweep: key -> list of values, or text in Hydra's sweep grammar; none where it holds a search.
+
+    Raises Refused, naming the file.
+    """
     file = sources.recipe("sweep", name)
-    cells = complaints.loaded(file).get("grid")
+    node = complaints.loaded(file)
+    if "search" in node:
+        if "grid" in node:
+            raise Refused(f"{complaints.shown(file)}: must hold either a grid or a search, it holds both")
+        return {}
+    cells = node.get("grid")
     plain = OmegaConf.to_container(cells, resolve=False) if OmegaConf.is_config(cells) else cells
     where = f"{complaints.shown(file)}: grid"
     if not isinstance(plain, dict) or not plain:
@@ -62,14 +70,23 @@ def grid(sources: Sources, name: str) -> Mapping[str, Any]:
 
 
 def settings(sources: Sources, name: str) -> list[Given]:
-    """What a sweep's file says of how it is run, as `sweep.KEY`. Raises Refused, naming the file."""
+    """What a sweep's file says of how it is run, as `sweep.KEY` and `search.KEY`. Raises Refused, naming the file."""
     file = sources.recipe("sweep", name)
-    node = complaints.loaded(file).get("sweep")
-    if node is None:
-        return []
-    if not OmegaConf.is_dict(node):
-        raise Refused(f"{complaints.shown(file)}: sweep: must be a mapping such as `pack: 4`, got {node!r}")
-    return [Given(f"sweep.{key}", value) for key, value in node.items()]
+    content = complaints.loaded(file)
+    found: list[Given] = []
+    for group, example in {"sweep": "pack: 4", "search": "trials: 32"}.items():
+        node = content.get(group, OmegaConf.create())
+        if not OmegaConf.is_dict(node):
+            raise Refused(f"{complaints.shown(file)}: {group}: must be a mapping such as `{example}`, got {node!r}")
+        plain = OmegaConf.to_container(node, resolve=False)
+        assert isinstance(plain, dict)
+        found += [Given(f"{group}.{key}", value) for key, value in plain.items()]
+    if "search" in content and not content["search"].get("space"):
+        where = f"{complaints.shown(file)}: search.space"
+        raise Refused(
+            f"{where}: must be a mapping of keys to ranges or choices, such as `adapter.rank: {{low: 4, high: 64}}`"
+        )
+    return found
 
 
 def opening(file: Path) -> str:

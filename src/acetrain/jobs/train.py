@@ -1,6 +1,5 @@
 """`acetrain train`: an adapter from a cache of encoded songs."""
 
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -25,6 +24,7 @@ from acetrain.flow.weighting import Weighting
 from acetrain.tracking.logger import LoggerOption
 from acetrain.training import advice
 from acetrain.training.ema import EmaOption
+from acetrain.training.ending import Judge
 from acetrain.training.optimizer import OptimizerOption
 from acetrain.training.precision import Precision
 from acetrain.training.run_folder import RunFolder, identity_of, newest_step, step_of, written
@@ -87,8 +87,8 @@ class Train:
     """The option chosen in each group."""
     sweep: ClassVar[str] = ""
     """The sweep that the run belongs to; a tracker's group of runs, and no part of what the run is."""
-    judge: ClassVar[Callable[[int, Mapping[str, float]], bool] | None] = None
-    """Told a step and its held-out losses, by their columns, answers whether the run ends there; a search sets it."""
+    judge: ClassVar[Judge | None] = None
+    """What may end the run early, where it is a trial of a search."""
     pruned: ClassVar[bool] = False
     """Whether it has been ended early."""
 

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from acetrain.errors import require
+from acetrain.errors import Refused, require
 
 if TYPE_CHECKING:
     from acetrain.command.multirun import Multirun
     from acetrain.command.outcome import Outcome
+    from acetrain.command.searching import Searching
+    from acetrain.sweeps.study import Trials
 
 
 @dataclass
@@ -22,6 +24,16 @@ class Launcher:
         """Run these jobs and tell how each ended; one that fails stops no other."""
         raise NotImplementedError
 
+    def check_search(self) -> None:
+        """Raise Refused where a search cannot be run this way."""
+        raise Refused(
+            "launcher: must be here or local for a search; the tasks of an array that start its command share it"
+        )
+
+    def search(self, searching: "Searching", trials: "Trials") -> None:
+        """Have processes take part in a search until no trial is left."""
+        raise NotImplementedError
+
 
 @dataclass
 class Here(Launcher):
@@ -31,6 +43,12 @@ class Here(Launcher):
         from acetrain.command.through_hydra import launch
 
         return launch(multirun, indices, ["hydra/launcher=basic"])
+
+    def check_search(self) -> None:
+        pass
+
+    def search(self, searching: "Searching", trials: "Trials") -> None:
+        searching.work(trials)
 
 
 @dataclass
@@ -47,3 +65,11 @@ class Local(Launcher):
         from acetrain.sweeps.local import side_by_side
 
         return side_by_side(multirun, indices, self.jobs)
+
+    def check_search(self) -> None:
+        pass
+
+    def search(self, searching: "Searching", trials: "Trials") -> None:
+        from acetrain.sweeps.workers import together
+
+        together(searching, trials, self.jobs)

@@ -55,7 +55,7 @@ def side_by_side(multirun: "Multirun", indices: Sequence[int], count: int) -> li
     plan = multirun.planned[0]
     if plan.record is None:
         raise Refused(f"launcher: must be here for {multirun.composer.job}, only trainings run side by side")
-    free = slots(count, multirun.job(indices[0]).trainer.devices, _gpus())
+    free = slots(count, multirun.job(indices[0]).trainer.devices, gpus())
     waiting, under_way, outcomes = list(indices), list[Job](), dict[int, Outcome]()
     try:
         while waiting or under_way:
@@ -67,7 +67,7 @@ def side_by_side(multirun: "Multirun", indices: Sequence[int], count: int) -> li
                 outcomes[job.index] = _ended(multirun, plan.record, job)
             time.sleep(POLL)
     finally:
-        _stop(under_way)
+        stop(under_way)
     return [outcomes[index] for index in indices]
 
 
@@ -84,7 +84,8 @@ def slots(count: int, devices: int, gpus: Sequence[str]) -> list[Slot]:
     return [Slot(tuple(gpus[place * devices : (place + 1) * devices]), threads) for place in range(count)]
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -125,7 +126,7 @@ def _last_line(record: Record, multirun: "Multirun", job: Job) -> str:
     return lines[-1] if lines else f"exit code {job.process.returncode}"
 
 
-def _stop(under_way: Sequence[Job]) -> None:
+def stop(under_way: Sequence[Job]) -> None:
     """Have the jobs under way write their checkpoints and end."""
     for job in under_way:
         job.process.terminate()

@@ -59,6 +59,15 @@ class Pruner:
         require(self.reduction >= 2, "search.pruner.reduction", "at least 2", self.reduction)
         require(self.startup >= 1, "search.pruner.startup", "at least 1", self.startup)
 
+    def told(self) -> str:
+        """In a few words."""
+        words = {
+            Stopping.asha: f"from step {self.min_steps} on one in {self.reduction} goes on at each rung",
+            Stopping.median: f"from step {self.min_steps} on the worse half ends, after {self.startup} runs",
+            Stopping.none: "each comes to its end",
+        }
+        return words[self.kind]
+
 
 @dataclass
 class Axis:
@@ -109,6 +118,13 @@ class Axis:
     def corners(self) -> list[Any]:
         """The values at its ends, or every choice."""
         return list(self.choices) if self.choices is not None else [_plain(end) for end in self.ends]
+
+    def told(self) -> str:
+        """The values in words."""
+        if self.choices is not None:
+            return ", ".join(map(str, self.choices))
+        low, high = map(_plain, self.ends)
+        return f"{low} to {high}" + (" by its logarithm" if self.log else f" by {self.step:g}" if self.step else "")
 
     def value(self, proposed: Any) -> Any:
         """What the key is set to for a proposed value: the choice, or the number to as many digits as matter."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from acetrain.errors import require
 from acetrain.sweeps.launchers import Launcher
+from acetrain.sweeps.search import Search
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Settings:
     launcher: Launcher
     sweep: Jobs
     """What its jobs share: `sweep.KEY=VALUE`, or a mapping `sweep` in the sweep's file."""
+    search: Search
+    """What a search tries, where the sweep's file holds a mapping `search` in place of its grid."""
     dry_run: bool
     """Whether to stop after everything is checked and the table of jobs is printed."""
 

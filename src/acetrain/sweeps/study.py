@@ -2,7 +2,7 @@
 
 import copy
 import fcntl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,32 @@ class Claim:
         return self.trial.number
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How far a search is."""
+
+    asked: int
+    """Trials asked for."""
+    settled: int
+    """Trials that came to an end, early ones included."""
+    pruned: int
+    """Those ended early."""
+    failed: list[FrozenTrial]
+    """Those that failed and were not repeated."""
+    best: FrozenTrial | None
+    """The one with the lowest loss of those that were not ended early."""
+
+    @property
+    def left(self) -> int:
+        """Trials still to be made; what failed is made again."""
+        return self.asked - self.settled
+
+    def told(self) -> str:
+        """In a line."""
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"{self.settled} of {self.asked} trials done, {self.pruned} of them ended early{failed}"
+
+
 class Trials:
     """A search's study.
 
@@ -62,7 +88,7 @@ class Trials:
         folder.mkdir(parents=True, exist_ok=True)
         self.where = search.storage or str(folder / "journal")
         try:
-            with self._alone():
+            with self.alone():
                 self._study = optuna.create_study(
                     study_name=name,
                     storage=storage.opened(self.where),
@@ -87,13 +113,35 @@ class Trials:
         with self._reached():
             return self._study.get_trials(deepcopy=False)
 
+    def tally(self) -> Tally:
+        """How far the search is."""
+        trials = self.all()
+        of = {state: [trial for trial in trials if trial.state is state] for state in TrialState}
+        best = min(of[TrialState.COMPLETE], key=lambda trial: trial.value or 0.0, default=None)
+        settled = len(of[TrialState.COMPLETE]) + len(of[TrialState.PRUNED])
+        return Tally(self.search.trials, settled, len(of[TrialState.PRUNED]), _failed(trials), best)
+
+    def told(self, number: int) -> str:
+        """How a trial ended, and which is the best so far, in a line."""
+        trials = self.all()
+        trial, best = trials[number], self.tally().best
+        step = f" after {trial.last_step} steps" if trial.last_step else ""
+        ends = {
+            TrialState.COMPLETE: f"{self.search.metric.name} {trial.value or 0.0:.6g}{step}",
+            TrialState.PRUNED: f"ended early{step}",
+            TrialState.FAIL: f"failed: {trial.user_attrs.get(WHY, '')}",
+        }
+        so_far = f"; best {best.value:.6g}, trial {best.number + 1}" if best is not None else ""
+        return f"trial {number + 1} of {self.search.trials}: {ends.get(trial.state, 'not done')}{so_far}"
+
     def repeat_failed(self) -> None:
-        """Put every trial that failed, and was not repeated since, in line again."""
-        with self._alone(), self._reached():
-            trials = self._study.get_trials(deepcopy=False)
-            repeated = {trial.user_attrs.get(AGAIN) for trial in trials}
-            for trial in trials:
-                if trial.state is TrialState.FAIL and trial.number not in repeated:
+        """Put every trial that failed, and was not repeated since, in line again, unless other processes are at work,
+        which may have just seen it fail."""
+        with self.alone():
+            with ExitStack() as tried:
+                at_work = [trial for trial in self._running() if not self._hold(trial.number, tried)]
+            with self._reached():
+                for trial in [] if at_work else _failed(self.all()):
                     self._study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
 
     @contextmanager
@@ -104,7 +152,7 @@ class Trials:
         has the same values, is left for later.
         """
         with ExitStack() as lock:
-            with self._alone():
+            with self.alone():
                 claim = self._left(lock, run_of) or self._new(lock, run_of)
             yield claim
 
@@ -204,8 +252,8 @@ class Trials:
             self._study.tell(claim.number, state=TrialState.FAIL)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Within it no other process of the search asks for a trial."""
+    def alone(self) -> Iterator[None]:
+        """Within it no other process of the search asks for a trial, or changes the sweep's record."""
         with (self.folder / "lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -219,3 +267,9 @@ class Trials:
                 f"search.storage: {storage.shown(self.where)} cannot be used: {storage.reason(error, self.where)}\n"
                 "the runs are kept; the same command goes on when it is back"
             ) from error
+
+
+def _failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that failed and were not repeated."""
+    repeated = {trial.user_attrs.get(AGAIN) for trial in trials}
+    return [trial for trial in trials if trial.state is TrialState.FAIL and trial.number not in repeated]

@@ -16,6 +16,7 @@ from acetrain.tracking.table import Table, read
 from acetrain.training import advice, checkpoint
 from acetrain.training.checkpoint import Checkpoint
 from acetrain.training.device import peak_memory
+from acetrain.training.ending import Judge
 from acetrain.training.module import T_BINS, FlowMatching, StepReport
 from acetrain.training.run_folder import written
 from acetrain.training.sampler import Sampler
@@ -25,9 +26,6 @@ from acetrain.training.watch import Watch
 
 METRICS = ("epoch", "loss", "val_loss", "lr", "grad_norm", "skipped", "songs", "frames", "padding")
 SPEED = ("songs_per_s", "frames_per_s", "peak_memory_mb", "seconds")
-
-Judge = Callable[[int, Mapping[str, float]], bool]
-"""Told a step and its held-out losses, by their columns; answers whether the run is to end there as hopeless."""
 
 
 class Keeper(Callback):
