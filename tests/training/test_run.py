@@ -198,3 +198,18 @@ def test_what_cannot_run_is_refused_and_leaves_nothing(
 ) -> None:
     done = train(songs, tmp_path / "run", "max_steps=5", *overrides)
     assert done.returncode == 2 and message in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_runs_are_judged_alike_whatever_they_train_with(songs: Path, tmp_path: Path) -> None:
+    recipes = {
+        "plain": [],
+        "other": ["timesteps=uniform", "timesteps.low=0.2", "loss=huber", "weighting=min_snr"],
+    }
+    before = {}
+    for name, changes in recipes.items():
+        done = train(songs, tmp_path / name, "max_steps=1", "seed=3", *changes, *WANDB)
+        assert done.returncode == 0, done.stderr
+        with (tmp_path / name / "validation.csv").open() as file:
+            before[name] = [row for row in csv.reader(file) if row[0] in ("step", "0")]
+    assert len(before["plain"]) > 3
+    assert before["plain"] == before["other"]

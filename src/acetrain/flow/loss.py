@@ -29,7 +29,7 @@ class Loss:
 
     reduction: Reduction
     """What counts alike in an optimizer step: every song, or every frame, a song then counting by its frames. Held-out
-    losses are means over songs either way."""
+    losses are means over songs either way, of squared errors whatever is minimised."""
 
     def distance(self, difference: "Tensor") -> "Tensor":
         """The distance for each element of velocity minus target, of its shape."""

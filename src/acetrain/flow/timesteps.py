@@ -131,6 +131,11 @@ class Acestep(Timesteps):
         return MEAN if self.mean is None else self.mean, STD if self.std is None else self.std
 
 
+def native(said: Mapping[str, float]) -> Timesteps:
+    """The density a model was trained with, given what its checkpoint says of it."""
+    return Acestep(shift=1.0, low=0.0, high=1.0, stratified=False, mean=None, std=None).fitted(said)
+
+
 @dataclass
 class LogitNormal(Timesteps):
     """Logit-normal density: most draws in the middle (Esser et al. 2024, section 3.1, arXiv:2403.03206)."""

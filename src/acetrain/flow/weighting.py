@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Weighting:
-    """A factor on the loss of a song at time t, held-out songs included; not normalised."""
+    """A factor on the training loss of a song at time t; not normalised."""
 
     def weights(self, t: "Tensor") -> "Tensor":
         """w(t), at least 0, for times in (0, 1); shape and dtype of t."""

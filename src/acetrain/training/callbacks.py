@@ -100,7 +100,7 @@ class Keeper(Callback):
 
     def _bins(self, module: FlowMatching) -> list[str]:
         """Columns of the held-out loss at each quantile, of each judged set of weights."""
-        times = self.validation.times(module) if self.validation.songs else []
+        times = self.validation.times if self.validation.songs else []
         return [f"val_t{t:.3f}{kind}" for kind in module.recipe.ema.kinds for t in times]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: FlowMatching, *_: Any) -> None:  # pyright: ignore
@@ -179,7 +179,7 @@ class Keeper(Callback):
 
     @rank_zero_only
     def _record_validation(self, module: FlowMatching, losses: Mapping[str, Tensor]) -> None:
-        times = self.validation.times(module)
+        times = self.validation.times
         self.held_out.append(
             [
                 {"step": module.step, "song": song.name, "quantile": quantile, "t": t}

@@ -20,6 +20,7 @@ from acetrain.data.foreign.encoding import warning
 from acetrain.data.lone import LoneSongs
 from acetrain.data.module import CachedSongs
 from acetrain.errors import OutOfMemory
+from acetrain.flow.timesteps import native
 from acetrain.tracking.logger import Ended
 from acetrain.tracking.plots import plot_run
 from acetrain.tracking.provenance import commit
@@ -80,7 +81,7 @@ def assemble(run: "Train", sampler: Sampler | None, bases: SharedBase | None = N
     songs = LoneSongs(run.songs, run.sized.looked_at(run.split[0]), run.seed)
     regime = run.sized.regime(base.dit, run.total_steps, songs)
     module = FlowMatching(base, recipe, run.total_steps, regime, scaler=formats.scaler(run.trainer.device)).train()
-    validation = Validation(run.songs, run.split[1], run.trainer.validation_quantiles, _budget(run))
+    validation = Validation(run.songs, run.split[1], run.trainer.validation_quantiles, native(run.model.checkpoint.said_of_timesteps()), _budget(run))
     identity = {
         "data": run.songs.digest(),
         "plan": run.plan.digest(),

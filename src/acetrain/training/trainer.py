@@ -56,7 +56,8 @@ class TrainerOption:
     """Whether the processes share the frozen base out among them, a block at a time (FSDP2, Zhao et al. 2023, torch's
     `fully_shard`), instead of each holding all of it. The adapter is whole on each; the result is the same."""
     validation_quantiles: int
-    """Timesteps every held-out song is judged at: the middle quantiles of equal shares of the training density."""
+    """Timesteps every held-out song is judged at: the middle quantiles of equal shares of the model's own density. The
+    held-out loss is the unweighted squared error there, whatever a run trains with, so that runs compare."""
     checkpoint_every: int
     """Steps between checkpoints; one is also written at the end and on SIGTERM, SIGINT, SIGUSR1 or SIGUSR2."""
     keep: int
