@@ -66,7 +66,9 @@ def test_every_experiment_composes(file):
     assert built("train", "cache=x", f"experiment={name}")
 
 
-@pytest.mark.parametrize("file", files("sweeps"), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", [one for one in files("sweeps") if one.parent.name != "wandb"], ids=lambda file: file.stem
+)
 def test_every_cell_of_every_sweep_composes(file):
     composer = Composer("train", Sources.of(ROOT))
     name = file.relative_to(ROOT / "sweeps").with_suffix("").as_posix()
