@@ -11,11 +11,12 @@ import foreign
 import pytest
 import torch
 from fabricate import MODEL, base
-from lycoris.modules import LokrModule
+from lycoris.modules import LohaModule, LokrModule
 from readers import READERS, close, comfyui_parameters
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_full import EVERYTHING, NAMED, moved
 from test_kinds import KINDS, LAYERS, effective
+from test_kinds import NAMES as TRAINED
 from test_lycoris import KINDS as LYCORIS
 from test_lycoris import attached
 from test_updates import PEFT, changes, saved_by
@@ -167,7 +168,7 @@ def test_the_header_keeps_what_was_said_of_the_making(tmp_path: Path) -> None:
     folder = saved_by(LORA, tmp_path / "ours")
     said = saved.header_of(saved.locate(written(folder, "lycoris", tmp_path))).metadata
     assert said["step"] == "7" and said["base"] == "tiny" and said["algo"] == "locon"
-    assert json.loads(said["locon_config"])["alphas"]["condition_embedder"] == 6.0
+    assert json.loads(said["locon_config"])["linear_alpha"] == 6.0
 
 
 @pytest.mark.parametrize("kind", ["lokr", "lokr_both"])
@@ -187,6 +188,62 @@ def test_lycoris_makes_the_same_modules_from_the_header_alone(kind: str, tmp_pat
         found = made.custom_state_dict()
         assert {part: value.shape for part, value in found.items()} == {part: parts[part].shape for part in parts}
         assert made.scale == pytest.approx(lycoris_strength(parts))
+
+
+def test_a_header_says_the_sizes_of_modules_as_a_run_that_trains_them_does(tmp_path: Path) -> None:
+    adapter = KINDS["lokr"]
+    assert isinstance(adapter, LoKr)
+    folder = saved_by(replace(adapter, ranks={"mlp": 3}, alphas={"time_embed": 2.5}), tmp_path / "ours")
+    file = written(folder, "lycoris", tmp_path)
+    said = json.loads(saved.header_of(saved.locate(file)).metadata["lokr_config"])
+    run = replace(LYCORIS["lokr"], alpha=6.0)
+    expected = run.settings(TRAINED)
+    assert {key: said[key] for key in ("linear_dim", "linear_alpha", "ranks", "alphas")} == {
+        key: expected[key] for key in ("linear_dim", "linear_alpha", "ranks", "alphas")
+    }
+    replace(run, start_from=str(file)).check({name: LAYERS[name] for name in TRAINED})
+
+
+@pytest.mark.parametrize("target", ["comfyui", "lycoris"])
+def test_the_strength_of_two_whole_factors_is_not_rounded_to_16_bits(target: str, tmp_path: Path) -> None:
+    adapter = KINDS["lokr"]
+    assert isinstance(adapter, LoKr)
+    folder = saved_by(replace(adapter, rank=100, alpha=70.0), tmp_path / "ours")
+    weights = load_file(folder / peft.WEIGHTS)
+    assert any("lokr_w2" in name for name in weights) and not any("lokr_w2_a" in name for name in weights)
+    save_file({name: value.bfloat16() for name, value in weights.items()}, folder / peft.WEIGHTS)
+    close(READERS[target](written(folder, target, tmp_path, "exact=true")), changes(folder))
+
+
+CONVOLUTIONS = {
+    "lokr whole": (LokrModule, {"lora_dim": 64, "factor": 4}),
+    "lokr": (LokrModule, {"lora_dim": 2, "factor": 4}),
+    "lokr dora": (LokrModule, {"lora_dim": 2, "factor": 4, "weight_decompose": True}),
+    "loha": (LohaModule, {"lora_dim": 2}),
+}
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_a_convolution_that_lycoris_trained_is_kept_everywhere(kind: str, tmp_path: Path) -> None:
+    algorithm, settings = CONVOLUTIONS[kind]
+    weight = base().dit.proj_in_conv.weight.detach()
+    module = algorithm("lycoris_proj_in_1", base().dit.proj_in_conv, 1.0, alpha=1.0, **settings)
+    draw = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
+    theirs = {f"lycoris_proj_in_1.{part}": value.contiguous() for part, value in module.custom_state_dict().items()}
+    file = foreign.single(tmp_path / "theirs", theirs)
+    with torch.no_grad():
+        change = module.get_weight(weight.shape)  # its get_diff_weight multiplies by alpha/rank once more
+        if module.wd:
+            change = module.apply_weight_decompose(weight + change) - weight
+    delta = load_file(written(file, "delta", tmp_path))["base_model.model.proj_in.1.diff"]
+    torch.testing.assert_close(delta, change, atol=1e-6, rtol=0)
+    for folder in (file, written(file, "lycoris", tmp_path)):
+        loaded = base()
+        saved.load(loaded.dit, [(folder, 0.5)])
+        torch.testing.assert_close(loaded.dit.proj_in_conv.weight, weight + 0.5 * change, atol=1e-6, rtol=0)
+    assert main(["export", f"adapter_path={file}", "format=merged", f"output={tmp_path / 'merged'}"]) == 0
 
 
 def test_a_lycoris_file_keeps_its_settings(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from acetrain.acestep.load import load_base
 from acetrain.acestep.model import Model
-from acetrain.adapters.files import peft, saved
+from acetrain.adapters.files import lycoris, peft, saved
 from acetrain.adapters.files.found import AdapterFiles
 from acetrain.adapters.injection import adapter_layers
 from acetrain.adapters.low_rank import LowRank, dense_update
@@ -31,11 +31,19 @@ def read_from_base(files: AdapterFiles, model: Model) -> Updates:
         return _trained(files, dit, before)
     layers: Mapping[str, Any] = adapter_layers(dit) | lycoris_layers(dit)
 
+    folded = {
+        name: dit.get_parameter(f"{name}.weight").data.double() - before[f"{name}.weight"].double()
+        for name in lycoris.CONVOLUTIONS
+        if name not in layers and lycoris.holds(files, name)
+    }
+
     def compute(name: str) -> LowRank:
+        if name in folded:
+            return dense_update(folded[name])
         return dense_update(_lycoris(layers[name]) if name in lycoris_layers(dit) else _merged(layers[name]))
 
     ranks = {name: layer.r["default"] for name, layer in layers.items()} if peft.is_dora(files) else {}
-    return Updates(files, tuple(layers), compute, ranks)
+    return Updates(files, (*layers, *folded), compute, ranks)
 
 
 def _trained(files: AdapterFiles, dit: nn.Module, before: Mapping[str, Tensor]) -> Updates:

@@ -70,9 +70,16 @@ def products_of(files: AdapterFiles) -> Products:
         _, strength = peft_size(config, files.kind, official(name))
         rank = formulas.lycoris_rank(parts)
         if rank is None:  # LyCORIS gives two whole factors no strength
-            parts = {**parts, "lokr_w2": (parts["lokr_w2"].double() * strength).to(parts["lokr_w2"].dtype)}
+            parts = {**parts, "lokr_w2": _times(parts["lokr_w2"], strength)}
         found[name] = {**parts, "alpha": torch.tensor(1.0 if rank is None else strength * rank)}
     return found
+
+
+def _times(factor: Tensor, strength: float) -> Tensor:
+    """A factor times a number, in its own format where that holds the product, else in fp32."""
+    product = factor.double() * strength
+    kept = product.to(factor.dtype)
+    return kept if torch.equal(kept.double(), product) else product.float()
 
 
 def as_products(pairs: Pairs) -> Products:

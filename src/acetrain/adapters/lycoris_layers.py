@@ -47,7 +47,7 @@ class Attached(LycorisBaseModule):
         self.bypass_mode = not self.wd  # pyright: ignore[reportAttributeAccessIssue]
         self.op = self.departing
 
-    def update(self) -> Float[Tensor, "output input"]:
+    def update(self) -> Float[Tensor, "output input *kernel"]:
         """What it adds to the weight."""
         module: Any = self
         weight, is_lora = module._current_weight(), isinstance(self, LoConModule)
@@ -122,6 +122,13 @@ def wrap(layer: nn.Module, module: Any, called: str) -> None:
     module.to(layer.weight.device)
     module.apply_to()
     layer.add_module(called, module)
+
+
+@torch.no_grad()
+def fold(layer: nn.Module, module: Any) -> None:
+    """Add what the module adds to the layer's weight to it, in fp32."""
+    weight: Any = layer.weight
+    weight.data = (weight.float() + module.to(weight.device).update().view(weight.shape)).to(weight.dtype)
 
 
 def strengthen(module: Any, scale: float) -> None:

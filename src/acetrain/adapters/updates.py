@@ -15,7 +15,6 @@ from acetrain.adapters import formulas
 from acetrain.adapters.files import delta, lycoris, peft, saved
 from acetrain.adapters.files.found import AdapterFiles
 from acetrain.adapters.files.spelling import is_layer
-from acetrain.adapters.kinds import needs_base
 from acetrain.adapters.low_rank import LowRank, dense_update
 from acetrain.errors import Refused
 
@@ -89,7 +88,7 @@ def read_updates(path: Path, model: "Model | None" = None) -> Updates:
 
 def updates_of(files: AdapterFiles, model: "Model | None" = None) -> Updates:
     """Read an adapter that has been located; otherwise as `read_updates`."""
-    if needs_base(files.kind, peft.is_dora(files)):
+    if saved.needs_base(files):
         if model is None:
             raise Refused(f"adapter_path: {files.weights} is a {files.kind} adapter, which needs its base's weights")
         from acetrain.adapters.from_base import read_from_base

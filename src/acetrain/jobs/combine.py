@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from acetrain.acestep.model import Model
-from acetrain.adapters.files import peft, saved
+from acetrain.adapters.files import saved
 from acetrain.adapters.files.found import AdapterFiles
-from acetrain.adapters.kinds import needs_base
 from acetrain.errors import Refused, require
 from acetrain.writable import writable_folder
 
@@ -84,7 +83,7 @@ class Combine:
     @property
     def based(self) -> list[bool]:
         """Whether each adapter's type needs the base's weights."""
-        return [needs_base(files.kind, peft.is_dora(files)) for files in self.files]
+        return [saved.needs_base(files) for files in self.files]
 
     @cached_property
     def tuned(self) -> Model:

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from acetrain.acestep.model import Model
 from acetrain.acestep.weights import sample_weights
-from acetrain.adapters.files import peft, saved
+from acetrain.adapters.files import saved
 from acetrain.adapters.files.fit import digest
-from acetrain.adapters.kinds import needs_base
 from acetrain.config import repeatable, resolved
 from acetrain.errors import require
 from acetrain.training.run_folder import RunFolder
@@ -46,7 +45,7 @@ class Compare:
     def based(self) -> list[bool]:
         """Whether each adapter's type needs the base's weights."""
         found = [saved.locate(Path(path)) for path in self.adapter_paths]
-        return [needs_base(files.kind, peft.is_dora(files)) for files in found]
+        return [saved.needs_base(files) for files in found]
 
     @cached_property
     def folder(self) -> RunFolder:

@@ -14,7 +14,7 @@ from acetrain.acestep.relayout import planned
 from acetrain.adapters.files import peft, saved
 from acetrain.adapters.files.found import AdapterFiles
 from acetrain.adapters.formats import Target, holding
-from acetrain.adapters.kinds import UNSCALED, needs_base
+from acetrain.adapters.kinds import UNSCALED
 from acetrain.errors import Refused, require
 from acetrain.writable import writable_folder
 
@@ -164,7 +164,7 @@ class Export:
     def reads_base(self) -> bool:
         """Whether the base's weights are read."""
         converts = self.format is Target.delta or not self.holds
-        return self.format is Target.merged or (converts and needs_base(self.files.kind, peft.is_dora(self.files)))
+        return self.format is Target.merged or (converts and saved.needs_base(self.files))
 
     def run(self) -> None:
         """Write it, and tell what was lost."""

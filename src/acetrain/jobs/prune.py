@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from acetrain.acestep.model import VARIANTS, Model
 from acetrain.acestep.weights import sample_weights
-from acetrain.adapters.files import peft, saved
+from acetrain.adapters.files import saved
 from acetrain.adapters.files.fit import digest
 from acetrain.adapters.files.found import AdapterFiles
-from acetrain.adapters.kinds import needs_base
 from acetrain.config import repeatable, resolved
 from acetrain.data.cache import Cache, CachedSong
 from acetrain.data.plan import held_out
@@ -195,7 +194,7 @@ class Prune:
     def reads_base(self) -> bool:
         """Whether the adapter's type needs the base's weights."""
         files = saved.locate(Path(self.adapter_path))
-        return needs_base(files.kind, peft.is_dora(files))
+        return saved.needs_base(files)
 
     @property
     def budget(self) -> "Budget":

@@ -20,6 +20,10 @@ WEIGHTS = {algorithm: f"{algorithm}_weights.safetensors" for algorithm in ("lokr
 """Algorithm -> name of its file; the official trainer writes and the official app reads that of LoKr."""
 PREFIX = "lycoris_"
 _STARTS = {"lokr": "lokr_", "loha": "hada_"}
+CONVOLUTIONS = ("proj_in_conv",)
+"""Convolutions that LyCORIS wraps beside linear layers; it knows no transposed ones."""
+_FLAT = ("hada_w1_b", "lokr_w2_b")
+"""Factors in which inputs and kernel of a convolution are one side."""
 SETTINGS = ("linear_dim", "linear_alpha", "factor", "decompose_both", "weight_decompose", "ranks", "alphas")
 """Entries of the header's settings that fix what the weights do."""
 
@@ -47,6 +51,17 @@ def module_of(key: str) -> str:
     if found := spelling.module_of(key):
         return found
     raise Refused(f"adapter_path: {key!r} is the name of no module of the DiT")
+
+
+def holds(files: AdapterFiles, module: str) -> bool:
+    """Whether a file has parts of a module, by its diffusers name."""
+    return any(name.startswith(f"{key_of(module)}.") for name in files.names.values())
+
+
+def is_flat(files: AdapterFiles) -> bool:
+    """Whether a file has a convolution in factors that do not say the sizes of its kernel."""
+    held = set(files.names.values())
+    return any(f"{key_of(name)}.{part}" in held for name in CONVOLUTIONS for part in _FLAT)
 
 
 def modules_of(header: Header, layers: Sequence[str]) -> dict[str, str]:
@@ -78,17 +93,19 @@ def header_for(products: Mapping[str, Mapping[str, Any]], header: Header) -> dic
 
 
 def _told_settings(products: Mapping[str, Mapping[str, Any]], algorithm: str) -> dict[str, Any]:
-    """LyCORIS' settings of these parts; rank and alpha are those that most modules have."""
+    """LyCORIS' settings of these parts; rank and alpha are those that most modules have, others are said by module."""
     from acetrain.adapters.formulas import lycoris_rank
 
-    sizes = Counter((lycoris_rank(own), float(own["alpha"])) for own in products.values() if lycoris_rank(own))
+    each = {name: (lycoris_rank(own), float(own["alpha"])) for name, own in products.items() if lycoris_rank(own)}
+    sizes = Counter(each.values())
+    rank, alpha = sizes.most_common(1)[0][0] if sizes else (None, None)
     told: dict[str, Any] = {
-        "alphas": {official(name): float(own["alpha"]) for name, own in products.items() if "alpha" in own}
+        "ranks": {official(name): own for name, (own, _) in each.items() if own != rank},
+        "alphas": {official(name): own for name, (_, own) in each.items() if own != alpha},
     }
     told["target_modules"] = sorted(map(official, products))
     told["weight_decompose"] = any("dora_scale" in own for own in products.values())
-    if sizes:
-        told["linear_dim"], told["linear_alpha"] = sizes.most_common(1)[0][0]
+    told["linear_dim"], told["linear_alpha"] = rank, alpha
     if algorithm == "lokr":
         lokrs = [own for own in products.values() if any(part.startswith("lokr_") for part in own)]
         told["full_matrix"] = not sizes
@@ -136,20 +153,25 @@ def save(
 
 
 def load(dit: "nn.Module", adapters: Sequence[tuple[AdapterFiles, float]]) -> None:
-    """Attach LyCORIS files to the DiT by LyCORIS' own reading, each at its scale times its trained strength."""
-    from acetrain.adapters.lycoris_layers import CHILD, read, strengthen, wrap
+    """Attach LyCORIS files to the DiT by LyCORIS' own reading, each at its scale times its trained strength; what they
+    add to convolutions goes into the weights."""
+    from acetrain.adapters.lycoris_layers import CHILD, fold, read, strengthen, wrap
 
-    layers = list(linear_layers(getattr(dit, "config")))  # noqa: B009  (diffusers' models have one)
+    linear = linear_layers(getattr(dit, "config"))  # noqa: B009  (diffusers' models have one)
+    layers = [*linear, *CONVOLUTIONS]
     for position, (files, scale) in enumerate(adapters):
         called = f"{CHILD}_{position}" if position else CHILD
         for name, parts in parts_of(files, layers).items():
-            linear = dit.get_submodule(name)
+            layer = dit.get_submodule(name)
             try:
-                module = read(linear, key_of(name), parts)
+                module = read(layer, key_of(name), parts)
             except (RuntimeError, AttributeError, TypeError, KeyError) as error:
                 raise _misfit(files, name, error) from error
             strengthen(module, scale)
-            wrap(linear, module.requires_grad_(False), called)
+            if name in linear:
+                wrap(layer, module.requires_grad_(False), called)
+            else:
+                fold(layer, module)
 
 
 def fill(dit: "nn.Module", files: AdapterFiles) -> None:

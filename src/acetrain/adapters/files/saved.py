@@ -9,6 +9,7 @@ from acetrain.adapters.files.found import AdapterFiles
 from acetrain.adapters.files.places import opened, weights_at
 from acetrain.adapters.files.recognise import recognise
 from acetrain.adapters.kinds import ADDITIVE, UNSCALED
+from acetrain.adapters.kinds import needs_base as kind_needs_base
 from acetrain.errors import Refused, require
 from acetrain.tensorfile import Header, read_header
 
@@ -49,6 +50,11 @@ def said_base(files: AdapterFiles) -> str:
 def header_of(files: AdapterFiles) -> Header:
     """The header of the weights. Raises Refused where the file is not whole."""
     return opened(files.weights)
+
+
+def needs_base(files: AdapterFiles) -> bool:
+    """Whether what the adapter adds to each weight can be told only beside the base."""
+    return kind_needs_base(files.kind, peft.is_dora(files)) or lycoris.is_flat(files)
 
 
 def check(adapters: Sequence[tuple[Path, float]]) -> None:
