@@ -142,7 +142,14 @@ def parallel(axes: Sequence[Axis], keys: Sequence[str], labels: Sequence[str], r
                 f'<circle class="dot" cx="{at}" cy="{y:.1f}" r="2.5"/>'
                 f'<text class="tick halo" x="{at + 8}" y="{y + 4:.1f}">{escape(text)}</text>'
             )
-    return _svg(width, height, "parallel coordinates", parts, "wide", f"min-width:{min(width, 170 * len(axes))}px")
+    return _svg(
+        width,
+        height,
+        "parallel coordinates",
+        parts,
+        "wide",
+        f"min-width:{width * 0.7:.0f}px;max-width:{width * 1.1:.0f}px",
+    )
 
 
 def _through(

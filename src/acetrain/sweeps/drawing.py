@@ -72,9 +72,12 @@ def _binned(curve: Curve) -> Curve:
 
 
 def losses(results: Results) -> list[str]:
-    """For each setting its losses on one scale."""
+    """For each setting its losses on one scale, which a wide interval may go beyond."""
     finished = [setting for setting in results.settings if setting.losses]
-    whole = Scale.over((one for setting in finished for one in setting.losses), 8, 172)
+    found = [one for setting in finished for one in setting.losses]
+    room = 0.3 * (max(found) - min(found)) if found else 0.0
+    sides = [setting.mean + side * min(setting.interval, room) for setting in finished for side in (-1, 1)]
+    whole = Scale.over([*found, *sides], 8, 172)
     return [
         whisker(whole, setting.mean, setting.interval, setting.losses, style(place))
         for place, setting in enumerate(results.settings)
@@ -133,7 +136,7 @@ def _is_number(value: Any) -> bool:
 
 
 def failures(results: Results) -> list[Result]:
-    """The runs that are not finished, those that failed first."""
+    """The runs that are neither finished nor pruned, those that failed first."""
     order = list(State)
-    left = [run for run in results.runs if run.state is not State.finished]
+    left = [run for run in results.runs if not run.state.settled]
     return sorted(left, key=lambda run: (run.state is not State.failed, order.index(run.state)))

@@ -196,7 +196,7 @@ def _effect(value: str, mean: float, count: int) -> str:
 def _left(results: Results) -> str:
     left = drawing.failures(results)
     if not left:
-        return _section("failures", "Failures", '<p class="soft">None: every run is finished.</p>')
+        return _section("failures", "Failures", '<p class="soft">None: every run is finished, or was pruned.</p>')
     rows = [
         f"<tr><td>{escape(run.run)}<td>{_state(run)}"
         f'<td class="wrap">{escape(run.standing.message)}'
