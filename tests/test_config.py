@@ -247,6 +247,19 @@ def test_a_sweep_file_sets_the_grid_and_the_command_line_wins(tmp_path):
     assert [composer.compose(cell).build().seed for cell in cells] == [7, 7]
 
 
+def test_a_sweep_may_have_several_grids(tmp_path):
+    one, other = "{optimizer: [adamw], optimizer.lr: [1e-3, 1e-4]}", "{optimizer: [lion], optimizer.lr: [1e-5]}"
+    write(tmp_path / "sweeps/mine.yaml", f"grid:\n  - {one}\n  - {other}\n")
+    composer = Composer("train", Sources.of(tmp_path))
+    grid = expand(composer, ["sweep=mine", "cache=c", "seed=0,1"], True)
+    jobs = [composer.compose(cell).build() for cell in grid.cells]
+    assert [(job.choices["optimizer"], job.optimizer.lr, job.seed) for job in jobs] == [
+        *(("adamw", lr, seed) for lr in (1e-3, 1e-4) for seed in (0, 1)),
+        *(("lion", 1e-5, seed) for seed in (0, 1)),
+    ]
+    assert grid.cell(4) == "optimizer=lion optimizer.lr=1e-05 seed=0"
+
+
 def test_values_of_every_kind_read_as_they_should():
     assert values("k=1,2") == ["1", "2"]
     assert values("k=glob(b*)", ["bar", "baz", "cat"]) == ["bar", "baz"]

@@ -61,7 +61,7 @@ def settings(sources: Sources, own: Sequence[str], sweep: str = "") -> Settings:
         return Composer(MULTIRUN, sources).compose([*filed, *typed]).build()
     except Refused as refusal:
         key = str(refusal).partition(":")[0]
-        of_file = key in {one.key for one in filed} - {one.key for one in typed}
+        of_file = any(f"{key}.".startswith(f"{one.key}.") for one in filed) and key not in {one.key for one in typed}
         raise Refused(f"{shown(sources.recipe('sweep', sweep))}: {refusal}" if of_file else str(refusal)) from refusal
 
 
@@ -75,19 +75,23 @@ def expand(composer: Composer, changes: Sequence[str], multirun: bool) -> Grid:
     axes = [_several(composer, override) if multirun else [override] for override in typed]
     given = {override.key for override in typed}
     sweep = sweep_of(changes)
-    file_axes: list[list[Override]] = []
-    if sweep:
-        content = recipes.grid(composer.sources, sweep)
-        file_axes = [_axis(composer, key, content[key]) for key in content if key not in given]
-    every = [*file_axes, *axes]
+    contents = recipes.grids(composer.sources, sweep) if sweep else [{}]
+    grids = [[_axis(composer, key, one[key]) for key in one if key not in given] for one in contents]
+    cells = tuple(cell for grid in grids for cell in itertools.product(*grid, *axes))
     return Grid(
-        cells=tuple(itertools.product(*every)),
-        varied=frozenset(axis[0].key for axis in every if len(axis) > 1),
+        cells=cells,
+        varied=_varied(cells),
         launching=launching,
         named=shown(composer.sources.recipe("sweep", sweep)) if sweep else "",
-        in_file=frozenset(axis[0].key for axis in file_axes),
+        in_file=frozenset(axis[0].key for grid in grids for axis in grid),
         question=recipes.opening(composer.sources.recipe("sweep", sweep)) if sweep else "",
     )
+
+
+def _varied(cells: Sequence[Sequence[Override]]) -> frozenset[str]:
+    found = [{override.key: override.written() for override in cell} for cell in cells]
+    keys = {key for cell in found for key in cell}
+    return frozenset(key for key in keys if len({cell.get(key) for cell in found}) > 1)
 
 
 def _is_of_multiruns(change: str) -> bool:

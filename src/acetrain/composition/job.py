@@ -19,7 +19,7 @@ from acetrain.composition.layers import layered
 from acetrain.composition.origins import Layer, located
 from acetrain.composition.overrides import Override, Typed, quoted
 from acetrain.composition.secrets import refuse_secrets
-from acetrain.composition.sources import RECIPES, Sources
+from acetrain.composition.sources import PACKAGED, RECIPES, Sources
 from acetrain.composition.types import hints, rule
 from acetrain.config import resolved
 from acetrain.errors import Refused, nearest, require
@@ -109,7 +109,9 @@ class Composer:
         named = {name: name.partition("/")[0] for name in files}
         recipes = [("", files[name]) for kind in order for name in files if named[name] == kind]
         options = [(f"{group}.", self.sources.file(f"{group}/{option}")) for group, option in chosen.items()]
-        return tuple((prefix, file) for prefix, file in (*recipes, *options, ("", self.sources.file(self.job))) if file)
+        root = self.sources.file(self.job)
+        own = [("", root)] if root and not root.is_relative_to(PACKAGED) else []  # what the package says is not given
+        return tuple((prefix, file) for prefix, file in (*recipes, *options, *own) if file)
 
     def _base(self, choices: tuple[Override, ...], files: dict[str, Path]) -> tuple[DictConfig, dict[str, str]]:
         choose = partial(self._choice, files=files)

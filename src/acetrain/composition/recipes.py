@@ -45,8 +45,9 @@ def store(sources: Sources, group: str, name: str) -> dict[str, Path]:
     return files
 
 
-def grid(sources: Sources, name: str) -> Mapping[str, Any]:
-    """The grid of a sweep: key -> list of values, or text in Hydra's sweep grammar; none where it holds a search.
+def grids(sources: Sources, name: str) -> list[Mapping[str, Any]]:
+    """The grids of a sweep, mostly one: key -> list of values, or text in Hydra's sweep grammar; an empty one where it
+    holds a search.
 
     Raises Refused, naming the file.
     """
@@ -55,18 +56,21 @@ def grid(sources: Sources, name: str) -> Mapping[str, Any]:
     if "search" in node:
         if "grid" in node:
             raise Refused(f"{complaints.shown(file)}: must hold either a grid or a search, it holds both")
-        return {}
+        return [{}]
     cells = node.get("grid")
     plain = OmegaConf.to_container(cells, resolve=False) if OmegaConf.is_config(cells) else cells
     where = f"{complaints.shown(file)}: grid"
-    if not isinstance(plain, dict) or not plain:
-        raise Refused(
-            f"{where}: must be a mapping of keys to lists of values, such as `adapter.rank: [8, 16]`, got {plain!r}"
-        )
-    for key, values in plain.items():
-        if not isinstance(values, list | str) or not values:
-            raise Refused(f"{where}.{key}: must be a list of values, got {values!r}")
-    return {str(key): values for key, values in plain.items()}
+    several = plain if isinstance(plain, list) and plain else [plain]
+    for one in several:
+        if not isinstance(one, dict) or not one:
+            raise Refused(
+                f"{where}: must be a mapping of keys to lists of values, such as `adapter.rank: [8, 16]`, or a list of "
+                f"such mappings, got {plain!r}"
+            )
+        for key, values in one.items():
+            if not isinstance(values, list | str) or not values:
+                raise Refused(f"{where}.{key}: must be a list of values, got {values!r}")
+    return [{str(key): values for key, values in one.items()} for one in several]
 
 
 def settings(sources: Sources, name: str) -> list[Given]:
