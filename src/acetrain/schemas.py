@@ -36,6 +36,7 @@ from acetrain.jobs.synthesize import Synthesize
 from acetrain.jobs.train import Train
 from acetrain.sweeps.launchers import Here, Local
 from acetrain.sweeps.settings import Settings
+from acetrain.sweeps.slurm.option import Slurm
 from acetrain.tracking.logger import Both, Csv, Tensorboard, Wandb
 from acetrain.training.ema import Ema, NoEma
 from acetrain.training.optimizer import AdamW, LoraPlus
@@ -172,6 +173,6 @@ GROUPS: Mapping[str, Mapping[str, type]] = {
     "trainer": {"trainer": TrainerOption},
     "samples": {"none": NoSamples, "prompts": Samples},
     "logger": {"csv": Csv, "wandb": Wandb, "tensorboard": Tensorboard, "wandb_tensorboard": Both},
-    "launcher": {"here": Here, "local": Local},
+    "launcher": {"here": Here, "local": Local, "slurm": Slurm},
 }
 """Group -> schema -> dataclass; the first default of `conf/<group>/<option>.yaml` names the schema."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from acetrain.errors import Failed, require
+from acetrain.ranks import follows
 from acetrain.sweeps.record import Content, Entry, Record, recorded
 from acetrain.sweeps.state import Standing, standings
 
@@ -38,8 +39,8 @@ class Sweep:
     the second word."""
     out_dir: str
     """Folder that the sweep's runs lie in."""
-    job: int | None
-    """Number of the job that `run` runs, from 1, as status has it."""
+    job: str
+    """The job that `run` runs: its number, from 1, as status has it, or its run's folder."""
     what: What
     """Runs that clean deletes: unfinished (failed and interrupted ones) or all of them, and then the sweep's record.
     Never one that is running or that another sweep has as well."""
@@ -52,16 +53,15 @@ class Sweep:
         alone = self.action is Action.status
         require(bool(self.name) or alone, "name", f"a sweep, to {self.action.name} it", self.name)
         require("/" not in self.name, "name", "a sweep's name, without '/'", self.name)
-        known = self.action is not Action.run or (self.job is not None and self.job >= 1)
-        require(known, "job", "the number of a job, from 1, where one is to run", self.job)
+        known = self.action is not Action.run or bool(self.job)
+        require(known, "job", "the number of a job, from 1, or its run, where one is to run", self.job)
 
     def check(self) -> None:
         """Whether there is such a sweep, and such a job in it."""
         if not self.name:
             return
         if self.action is Action.run:
-            count = len(self._content.entries)
-            require((self.job or 0) <= count, "job", f"one of the {count} of the sweep", self.job)
+            self._entry  # noqa: B018
         self._content  # noqa: B018
 
     def run(self) -> None:
@@ -81,6 +81,14 @@ class Sweep:
     @cached_property
     def _content(self) -> Content:
         return self._record.read()
+
+    @cached_property
+    def _entry(self) -> Entry:
+        """The job that is asked for. A run's name stays its own when jobs are added to the sweep."""
+        entries = self._content.entries
+        named = {str(number): entry for number, entry in enumerate(entries, 1)} | {one.run: one for one in entries}
+        require(self.job in named, "job", f"one of the {len(entries)} of the sweep, or its run", self.job)
+        return named[self.job]
 
     def _standings(self) -> list[Standing]:
         return standings(self._record, self._content.entries)
@@ -111,12 +119,12 @@ class Sweep:
         from acetrain.composition.sources import Sources
         from acetrain.sweeps.attempt import attempt
 
-        content = self._content
-        entry: Entry = content.entries[(self.job or 1) - 1]
+        content, entry = self._content, self._entry
         composer = Composer(content.job, Sources.of(Path.cwd(), content.config_dirs))
         training = composer.compose([Typed("experiment", str(self._record.experiment(entry.run)))]).build()
         vars(training)["sweep"] = self.name
-        training.check()
+        if not follows():
+            training.check()
         outcome = attempt(self._record, entry.run, training, content.retry_oom, False, training.run)
         if outcome.code:
             raise Failed(outcome.message)

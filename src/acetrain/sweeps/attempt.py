@@ -9,6 +9,7 @@ from typing import Any
 from acetrain.command.outcome import SIGNALLED, Outcome, outcome_of, unexpected
 from acetrain.errors import Interrupted, OutOfMemory
 from acetrain.jobs.train import Train
+from acetrain.ranks import follows
 from acetrain.sweeps.record import Attempt, Record, now
 from acetrain.training import advice
 
@@ -43,7 +44,12 @@ class Trying:
 
 
 def attempt(record: Record, run: str, job: Train, retry_oom: bool, debug: bool, train: Callable[[], None]) -> Outcome:
-    """Do `train`, which trains `job`, noted in the record. Raises what nobody provides for, once it is noted."""
+    """Do `train`, which trains `job`, noted in the record. Raises what nobody provides for, once it is noted.
+
+    Where several processes train it, the first one's attempt is what is noted.
+    """
+    if follows():
+        return outcome_of(lambda: _until_it_fits(job, retry_oom, {}, train), debug)
     with Trying(record, run) as trying:
         trying.outcome = outcome_of(lambda: _until_it_fits(job, retry_oom, trying.changes, train), debug)
         trying.pruned = job.pruned

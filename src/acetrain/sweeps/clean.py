@@ -20,13 +20,13 @@ def clean(record: Record, ended: Sequence[Standing], everything: bool, delete: b
         print(f"{'deleted' if delete else 'would delete'}: {folder} ({one.state.value}, {_size(folder)})")
         if delete and folder.exists():
             shutil.rmtree(folder)
-    kept = [one for one in ended if one.state is State.running or one.entry.run in shared]
+    kept = [one for one in ended if one.state.busy or one.entry.run in shared]
     for one in kept:
-        why = "it is running" if one.state is State.running else "another sweep has it as well"
+        why = f"it is {one.state.value}" if one.state.busy else "another sweep has it as well"
         print(f"kept: {record.folder(one.entry.run)}, {why}")
     if delete and everything:
-        record.forget([one.entry.run for one in ended if one.state is not State.running])
-        if not any(one.state is State.running for one in ended):
+        record.forget([one.entry.run for one in ended if not one.state.busy])
+        if not any(one.state.busy for one in ended):
             shutil.rmtree(record.path)
             print(f"deleted: {record.path}")
     if not doomed:
@@ -36,7 +36,7 @@ def clean(record: Record, ended: Sequence[Standing], everything: bool, delete: b
 
 
 def _goes(one: Standing, everything: bool) -> bool:
-    if one.state is State.running:
+    if one.state.busy:
         return False
     return everything or one.state in (State.failed, State.interrupted)
 

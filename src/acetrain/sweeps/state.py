@@ -6,6 +6,7 @@ from enum import Enum
 
 from acetrain.command.outcome import DONE, SIGNALLED
 from acetrain.sweeps.record import Attempt, Entry, Record
+from acetrain.sweeps.slurm.submitted import Queued, in_queue
 from acetrain.training.run_folder import holder, newest_step
 
 
@@ -15,6 +16,7 @@ class State(Enum):
     finished = "finished"
     pruned = "pruned"
     running = "running"
+    queued = "queued"
     interrupted = "interrupted"
     failed = "failed"
     missing = "missing"
@@ -23,6 +25,11 @@ class State(Enum):
     def settled(self) -> bool:
         """Whether a sweep that is started again leaves it alone."""
         return self in (State.finished, State.pruned)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process trains it, or is going to."""
+        return self in (State.running, State.queued)
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Standing:
     step: int
     """Of its newest checkpoint."""
     attempts: tuple[Attempt, ...]
+    slurm: Queued | None = None
+    """Its job in SLURM's queue."""
 
     @property
     def message(self) -> str:
@@ -46,19 +55,20 @@ class Standing:
         return {key: value for attempt in self.attempts for key, value in attempt.changes.items()}
 
 
-def standing(record: Record, entry: Entry) -> Standing:
-    """Where one job is."""
+def standing(record: Record, entry: Entry, slurm: Queued | None = None) -> Standing:
+    """Where one job is, whose job in SLURM's queue is `slurm`."""
     folder, attempts = record.folder(entry.run), record.attempts(entry.run)
     step = newest_step(folder)
-    return Standing(entry, _state(entry, step, bool(holder(folder)), attempts), step, tuple(attempts))
+    return Standing(entry, _state(entry, step, bool(holder(folder)), attempts, slurm), step, tuple(attempts), slurm)
 
 
 def standings(record: Record, entries: Sequence[Entry]) -> list[Standing]:
     """Where each job is."""
-    return [standing(record, entry) for entry in entries]
+    queued = in_queue(record.path)
+    return [standing(record, entry, queued.get(entry.run)) for entry in entries]
 
 
-def _state(entry: Entry, step: int, held: bool, attempts: Sequence[Attempt]) -> State:
+def _state(entry: Entry, step: int, held: bool, attempts: Sequence[Attempt], slurm: Queued | None) -> State:
     last = attempts[-1] if attempts else None
     if held:
         return State.running
@@ -66,6 +76,8 @@ def _state(entry: Entry, step: int, held: bool, attempts: Sequence[Attempt]) -> 
         return State.finished
     if last is not None and last.pruned:
         return State.pruned
+    if slurm is not None:
+        return State.running if slurm.place.running else State.queued
     if last is not None and last.ended and DONE < last.code < SIGNALLED:
         return State.failed
     return State.interrupted if step or last is not None else State.missing

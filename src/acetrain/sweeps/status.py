@@ -47,6 +47,7 @@ def document(record: Record, ended: Sequence[Standing]) -> dict[str, Any]:
             "state": one.state.value,
             "step": one.step,
             "steps": one.entry.steps,
+            "slurm": one.slurm.job if one.slurm else "",
             "attempts": [asdict(attempt) for attempt in one.attempts],
         }
         for one in ended
@@ -57,7 +58,9 @@ def document(record: Record, ended: Sequence[Standing]) -> dict[str, Any]:
 def _particulars(record: Record, one: Standing) -> list[str]:
     lines = []
     if one.state is State.running:
-        lines.append(f"running in {holder(record.folder(one.entry.run))}")
+        lines.append(f"running in {holder(record.folder(one.entry.run)) or 'a process on another machine'}")
+    if one.slurm is not None:
+        lines.append(f"job {one.slurm.job} of SLURM: {one.slurm.place.state} {one.slurm.place.reason}".rstrip())
     if one.state is State.failed:
         lines += one.message.splitlines()[:1]
     if one.changes:

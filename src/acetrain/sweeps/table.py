@@ -48,6 +48,9 @@ def _is_plain(value: Any) -> bool:
 
 
 def _state(one: Standing) -> str:
+    if one.state is State.queued and one.slurm is not None:
+        why = f" ({one.slurm.place.reason})" if one.slurm.place.reason not in ("", "None") else ""
+        return f"queued as {one.slurm.job}{why}" + (f" at step {one.step}" if one.step else "")
     if one.state in (State.interrupted, State.pruned, State.running):
         return f"{one.state.value} at step {one.step}"
     return one.state.value
