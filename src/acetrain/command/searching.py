@@ -87,9 +87,18 @@ class Searching:
         corners.check()
         if corners.planned[0].record is None:
             raise Refused(f"search: must be of trainings, {corners.composer.job} has no held-out loss")
-        for index in range(len(corners.grid.cells)):
-            self.search.check(corners.job(index))
+        try:
+            for index in range(len(corners.grid.cells)):
+                self.search.check(corners.job(index))
+        except Refused as refusal:
+            raise Refused(self._located(str(refusal))) from refusal
         return corners
+
+    def _located(self, message: str) -> str:
+        """A message with the sweep's file before it, unless its key was given on the command line, or is the job's."""
+        key = message.partition(":")[0]
+        given = any(one.lstrip("+").startswith(f"{key}=") for one in self.fixed.given)
+        return f"{self.fixed.grid.named}: {message}" if key.startswith("search.") and not given else message
 
     def _corners(self) -> list[tuple[Any, ...]]:
         ends = [axis.corners() for axis in self.search.space.values()]
