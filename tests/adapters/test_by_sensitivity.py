@@ -70,6 +70,13 @@ def test_modules_come_in_the_models_order_and_those_without_a_rank_are_left_out(
     assert targets(report, 1e9, include=["to_k", "up_proj"]).ranks(LAYERS) == {K: 2, UP: 1}
 
 
+def test_a_report_is_read_once(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, loads = [], json.loads
+    monkeypatch.setattr("json.loads", lambda text: read.append(text) or loads(text))
+    found = targets(report, 1e9)
+    assert found.ranks(LAYERS) and found.differs("", "", "") and found.select(LAYERS) and len(read) == 1
+
+
 def test_side_steps_ranks_are_taken_as_they_are_and_only_its_modules(tmp_path: Path) -> None:
     found = targets(side_steps(tmp_path), None)
     assert found.ranks(LAYERS) == {Q: 64, "layers.3.mlp.down_proj": 16}

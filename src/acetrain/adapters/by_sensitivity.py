@@ -103,19 +103,22 @@ class BySensitivity(Targets):
     @cached_property
     def _map(self) -> dict[str, Any] | None:
         """Side-Step's map, where the report is one."""
-        content = _json(self.report)
-        return content if isinstance(content.get(RANKS), dict) else None
+        return self._content if isinstance(self._content.get(RANKS), dict) else None
 
     @cached_property
     def _measured(self) -> Report:
-        return Report.read(self.report, "targets.report")
+        return Report.of(self._content, self.report, "targets.report")
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        return _json(self.report)
 
 
 def _json(path: str) -> dict[str, Any]:
     require(bool(path), "targets.report", "the sensitivity.json of acetrain sensitivity", path)
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refused(f"targets.report: {path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise Refused(f"targets.report: {path} must hold a JSON object")

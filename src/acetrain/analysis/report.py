@@ -76,9 +76,17 @@ class Report:
     @classmethod
     def read(cls, path: str | Path, key: str = "report") -> "Report":
         """Read a report. Raises `Refused`, naming `key`, where it is missing, broken, or of another schema version."""
-        path = Path(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise _none(path, key, error) from error
+        return cls.of(content, path, key)
+
+    @classmethod
+    def of(cls, content: Any, path: str | Path, key: str = "report") -> "Report":
+        """The report that the JSON in `path` holds; otherwise as `read`."""
+        try:
+            content = dict(content)
             found = content.pop("schema")
             if found != SCHEMA:
                 raise Refused(f"{key}: {path} has schema version {found!r}, this version reads {SCHEMA}; measure again")
@@ -87,9 +95,8 @@ class Report:
             if set(content) != {field.name for field in fields(cls)}:
                 raise ValueError("its fields do not match")
             return cls(**content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise Refused(f"{key}: {path} is not a report of acetrain sensitivity ({reason})") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _none(path, key, error) from error
 
     def ranked(self) -> list[Module]:
         """The modules, the highest score first."""
@@ -110,6 +117,11 @@ class Report:
             binned = [bin.score for bin in module.bins]
             writer.writerow([*known, *(module.baselines[name] for name in names), *binned, *module.spectrum])
         return text.getvalue()
+
+
+def _none(path: str | Path, key: str, error: Exception) -> Refused:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return Refused(f"{key}: {path} is not a report of acetrain sensitivity ({reason})")
 
 
 def significant(module: Measured) -> bool:
