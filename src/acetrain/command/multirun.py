@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -19,7 +19,7 @@ from acetrain.command.grid import Grid
 from acetrain.command.outcome import DONE, FAILED, Outcome, outcome_of, unexpected
 from acetrain.composition.job import Composed, Composer
 from acetrain.config import repeatable
-from acetrain.errors import Refused
+from acetrain.errors import Refused, require
 from acetrain.jobs.train import Train
 from acetrain.schemas import PRODUCTS
 from acetrain.sweeps import cost, table
@@ -28,6 +28,9 @@ from acetrain.sweeps.record import Content, Entry, Record
 from acetrain.sweeps.settings import Settings
 from acetrain.sweeps.state import Standing, State, standings
 from acetrain.training.ending import Judge
+
+if TYPE_CHECKING:
+    from acetrain.training.shared_base import SharedBase
 
 T = TypeVar("T")
 
@@ -73,6 +76,8 @@ class Multirun:
     """What `check` found; empty before it."""
     judge: Judge | None = None
     """What may end its jobs early, where they are trials of a search."""
+    kept: list["SharedBase"] = field(default_factory=list)
+    """What the jobs that run in this process share; empty before the first."""
 
     def start(self) -> Outcome:
         """Check every job, show them, and run what is not done yet, unless only the check was asked for."""
@@ -130,13 +135,22 @@ class Multirun:
             job = built[0] if built else self.job(index)
             job.check()
             with _alone(self, job):
-                job.run()
+                job.run(*([self.bases] if isinstance(job, Train) and self.settings.sweep.share_base else []))
 
         if plan.record is None:
             return outcome_of(train, self.debug)
         built.append(self.job(index))
         vars(built[0]).update(sweep=plan.record.name, judge=self.judge)
         return attempt(plan.record, plan.entries[index].run, built[0], self.settings.sweep.retry_oom, self.debug, train)
+
+    @property
+    def bases(self) -> "SharedBase":
+        """The loaded base that jobs in this process have in common."""
+        from acetrain.training.shared_base import SharedBase
+
+        if not self.kept:
+            self.kept.append(SharedBase())
+        return self.kept[0]
 
     def alone(self, experiment: Path) -> list[str]:
         """The arguments with which a process runs what `experiment` says as a single run."""
@@ -203,6 +217,8 @@ class Multirun:
 
     def _launch(self, left: Sequence[int]) -> list[Outcome]:
         if self.grid.launching:
+            pack = self.settings.sweep.pack
+            require(pack == 1, "sweep.pack", "1 with a launcher of Hydra's", pack)
             from acetrain.command.through_hydra import launch
 
             return launch(self, left)

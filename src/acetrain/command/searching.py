@@ -44,6 +44,8 @@ class Searching:
         launcher = self.fixed.settings.launcher
         launcher.check()
         launcher.check_search()
+        pack = self.fixed.settings.sweep.pack
+        require(pack == 1, "sweep.pack", "1 in a search, whose trials are proposed one by one", pack)
         corners = self._checked()
         plan = corners.planned[0]
         assert plan.record is not None

@@ -1,8 +1,8 @@
 """Hydra's own launchers, `hydra/launcher=NAME`, for the jobs of a multirun."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra import compose
 from hydra._internal.callbacks import Callbacks
@@ -24,10 +24,19 @@ if TYPE_CHECKING:
     from acetrain.command.multirun import Multirun
 
 _CELL = "acetrain_cell"
+Ended = TypeVar("Ended")
 
 
-def launch(multirun: "Multirun", indices: Sequence[int], launching: Sequence[str] = ()) -> list[Outcome]:
-    """Run these jobs through the launcher that `launching`, or what was typed, chooses and sets."""
+def launch(
+    multirun: "Multirun",
+    indices: Sequence[int],
+    launching: Sequence[str] = (),
+    attempt: Callable[[int], Ended] | None = None,
+) -> list[Ended | Outcome]:
+    """Run these jobs through the launcher that `launching`, or what was typed, chooses and sets.
+
+    `attempt` is what is done with each; the multirun's own attempt at a job where it is None.
+    """
     ConfigStore.instance().store(name=_CELL, node={"index": 0})
     settings = {
         "hydra.sweep.dir": quoted(literal(str(multirun.planned[0].parent))),
@@ -46,17 +55,17 @@ def launch(multirun: "Multirun", indices: Sequence[int], launching: Sequence[str
         launcher = Plugins.instance().instantiate_launcher(
             config=config,
             hydra_context=HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks()),
-            task_function=partial(_attempt, multirun),
+            task_function=partial(_attempt, attempt or multirun.attempt),
         )
         returned = launcher.launch([[f"index={index}"] for index in indices], 0)
     return [_ended(one, multirun.debug) for one in returned]
 
 
-def _attempt(multirun: "Multirun", config: DictConfig) -> Outcome:
-    return multirun.attempt(config["index"])
+def _attempt(attempt: Callable[[int], Ended], config: DictConfig) -> Ended:
+    return attempt(config["index"])
 
 
-def _ended(returned: JobReturn, debug: bool) -> Outcome:
+def _ended(returned: JobReturn, debug: bool) -> Any:
     """How a job ended. Hydra keeps an exception where the result would be, and its property raises it."""
     ended = returned._return_value
     if isinstance(ended, BrokenPipeError):

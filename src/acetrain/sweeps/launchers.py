@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from acetrain.errors import Refused, require
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 @dataclass
 class Launcher:
     """A way to run the jobs of a multirun."""
+
+    packs: ClassVar[bool] = False
+    """Whether several jobs can go side by side in one process."""
 
     def check(self) -> None:
         """Raise Refused where jobs cannot be run this way here."""
@@ -37,9 +40,15 @@ class Launcher:
 
 @dataclass
 class Here(Launcher):
-    """One after another in this process, the model freed between them unless the next job shares it."""
+    """One after another, or in packs, in this process, the model freed between them unless the next job shares it."""
+
+    packs: ClassVar[bool] = True
 
     def launch(self, multirun: "Multirun", indices: Sequence[int]) -> "list[Outcome]":
+        if multirun.settings.sweep.pack > 1:
+            from acetrain.command.packing import launch_packed
+
+            return launch_packed(multirun, indices)
         from acetrain.command.through_hydra import launch
 
         return launch(multirun, indices, ["hydra/launcher=basic"])

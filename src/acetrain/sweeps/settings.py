@@ -16,7 +16,9 @@ class Jobs:
     """Whether jobs that follow one another in a process, and whose base is the same, load it once; their results are
     the same to the bit."""
     pack: int
-    """Runs that are trained side by side on one base, by one pass over the songs of all of them; 1 packs none."""
+    """Runs that are trained side by side on one base in this process, by one pass over the songs of all of them; 1
+    packs none. The frame budget is then theirs together. Results are those of the runs alone within rounding. Runs that
+    cannot be packed, as with dropout in the adapter, train alone, and it is said which."""
     retry_oom: bool
     """Whether a training that runs out of memory is tried again with half the frames a micro-batch, as long as its
     longest song fits into them. That changes no result, and is noted with the job."""
@@ -39,3 +41,7 @@ class Settings:
 
     choices: ClassVar[dict[str, str]] = {}
     """The option chosen in each group."""
+
+    def __post_init__(self) -> None:
+        together = self.sweep.pack == 1 or self.launcher.packs
+        require(together, "sweep.pack", "1 unless launcher=here, where jobs share a process", self.sweep.pack)

@@ -81,7 +81,13 @@ def assemble(run: "Train", sampler: Sampler | None, bases: SharedBase | None = N
     songs = LoneSongs(run.songs, run.sized.looked_at(run.split[0]), run.seed)
     regime = run.sized.regime(base.dit, run.total_steps, songs)
     module = FlowMatching(base, recipe, run.total_steps, regime, scaler=formats.scaler(run.trainer.device)).train()
-    validation = Validation(run.songs, run.split[1], run.trainer.validation_quantiles, native(run.model.checkpoint.said_of_timesteps()), _budget(run))
+    validation = Validation(
+        run.songs,
+        run.split[1],
+        run.trainer.validation_quantiles,
+        native(run.model.checkpoint.said_of_timesteps()),
+        _budget(run),
+    )
     identity = {
         "data": run.songs.digest(),
         "plan": run.plan.digest(),
@@ -98,7 +104,10 @@ def assemble(run: "Train", sampler: Sampler | None, bases: SharedBase | None = N
 def _base(run: "Train", bases: SharedBase | None) -> Base:
     """The base to train on; several processes share none among their runs."""
     device = run.trainer.device
-    if bases is None or run.trainer.devices * run.trainer.nodes > 1:
+    if bases is not None and run.trainer.devices * run.trainer.nodes > 1:
+        bases.clear()
+        bases = None
+    if bases is None:
         return load_stored(run.model, run.formats, device)
     worked_on = [""] if run.sized.beyond_layers else run.target_names
     return bases.take(run.model, run.weights, run.formats, device, worked_on if run.sized.reads_base else ())
