@@ -5,7 +5,7 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Server:
     """Rows by the id of their run."""
     uploaded: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         kept = self
 
         class Handler(BaseHTTPRequestHandler):
