@@ -1,4 +1,4 @@
-"""W&B's own `wandb sweep` and `wandb agent` with a controller of ours: the run they start is one of `acetrain train`."""
+"""W&B's own `wandb sweep` and `wandb agent` with a controller of ours: the run they start is an `acetrain train`."""
 
 import json
 import os
