@@ -95,9 +95,8 @@ def gpus() -> list[str]:
 
 def _start(multirun: "Multirun", record: Record, index: int, slot: Slot) -> Job:
     run = multirun.planned[0].entries[index].run
-    numbers = {entry.run: number for number, entry in enumerate(record.read().entries, 1)}
     command = [sys.executable, "-m", "acetrain", "sweep", "run", record.name]
-    command += [f"out_dir={record.parent}", f"job={numbers[run]}"]
+    command += [f"out_dir={record.parent}", f"job={run}"]
     with record.log(run).open("ab") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=slot.environment(), start_new_session=True
