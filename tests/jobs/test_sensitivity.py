@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -161,6 +161,23 @@ def test_a_run_that_ended_over_its_pictures_draws_them_the_next_time(
     (folder / "state").mkdir()
     assert main(arguments(songs, folder, *ATTENTION)) == 0
     assert {path.name for path in folder.iterdir()} == WRITTEN
+
+
+def test_a_gradient_that_is_not_finite_is_one_line_with_its_module(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = Objective.song_losses
+
+    def broken(*given: Any) -> torch.Tensor:
+        found = losses(*given)
+        return found + (0 * found).sqrt()
+
+    monkeypatch.setattr(Objective, "song_losses", broken)
+    assert main(arguments(songs, tmp_path / "run", *ATTENTION)) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    what = r"the gradient of layers\.0\.cross_attn\.q_proj at t=0\.\d+ is not finite; precision=fp32 may help"
+    assert re.search(what, told), told
+    assert not list((tmp_path / "run" / "state").iterdir())
 
 
 def failing(found: Report) -> NoReturn:
