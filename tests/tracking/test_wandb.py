@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 from matplotlib import image
+from wandb_server import Server
 
 from acetrain.errors import Failed
 from acetrain.tracking import wandb as tracking
@@ -46,3 +48,20 @@ def test_a_run_started_again_is_the_same_run(tmp_path):
         ids.append(logger.experiment.id)
         logger.experiment.finish()
     assert ids[0] == ids[1] == (tmp_path / "wandb_id").read_text()
+
+
+def test_a_run_that_was_killed_goes_on_where_its_steps_are(tmp_path, monkeypatch):
+    """Steps 1 to 3 were sent, the checkpoint is of step 2: step 3 comes a second time, and stands there once."""
+    with Server() as server:
+        monkeypatch.setenv("WANDB_API_KEY", "a1b2" * 10)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        wandb.teardown()
+        for steps in ((1, 2, 3), (3, 4)):
+            logger = started(tmp_path, Mode.online)
+            for step in steps:
+                logger.log_metrics({"loss": 1 / step}, step)
+            logger.experiment.finish()
+        wandb.teardown()
+    [rows] = server.history.values()
+    assert [(row["_step"], row["loss"]) for row in rows] == [(step, pytest.approx(1 / step)) for step in (1, 2, 3, 4)]
+    assert {given["name"] for given in server.runs} == {(tmp_path / "wandb_id").read_text()}
