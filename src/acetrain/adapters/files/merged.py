@@ -41,7 +41,7 @@ def save(
         write(tensors, folder / file.relative_to(checkpoint.folder), None, metadata)
         advance()
     if dtype is not None:
-        _measure(folder)
+        _measure({folder / file.parent.relative_to(checkpoint.folder) for file in by_file})
 
 
 def save_as(
@@ -68,7 +68,7 @@ def save_as(
     if plan.silence:
         silence = _stored(checkpoint.tensors("condition_encoder")[SILENCE])
         torch.save(silence.transpose(1, 2).contiguous(), folder / plan.silence)
-    _measure(folder)
+    _measure({(folder / name).parent for name in plan.weights})
 
 
 def _sources(plan: Plan) -> Iterator[Source]:
@@ -112,9 +112,9 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise Refused(f"model: {file} cannot be read ({error})") from error
 
 
-def _measure(folder: Path) -> None:
+def _measure(folders: set[Path]) -> None:
     """Let each index of shards say how large they are."""
-    for index in folder.rglob("*.safetensors.index.json"):
+    for index in (index for folder in folders for index in folder.glob("*.safetensors.index.json")):
         content = json.loads(index.read_text())
         sizes = [_bytes(index.parent / name) for name in set(content["weight_map"].values())]
         content["metadata"] = {**content.get("metadata", {}), "total_size": sum(sizes)}
