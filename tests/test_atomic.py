@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from acetrain.atomic import PARTIAL, clear, replacing, replacing_folder, write_text
+from acetrain.errors import Failed
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -66,3 +69,46 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
         process.wait()
         text = path.read_text()
         assert len(text) == 200_000 and len(set(text)) == 1
+
+
+@pytest.fixture
+def full():
+    """Files of at most so many bytes, by the system's own limit, until the test ends."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def tensors(path: Path) -> None:
+    save_file({"a": torch.zeros(2**18)}, path)
+
+
+def pickled(path: Path) -> None:
+    torch.save({"a": torch.zeros(2**18)}, path)
+
+
+def text(path: Path) -> None:
+    path.write_text("a" * 2**20)
+
+
+@pytest.mark.parametrize("write", [tensors, pickled, text])
+def test_storage_that_is_full_is_one_line_and_loses_nothing(tmp_path: Path, full, write) -> None:
+    path = tmp_path / "file"
+    write_text(path, "old")
+    full(2**19)
+    told = f"{path}: cannot be written: .*; what was written before is whole"
+    with pytest.raises(Failed, match=told), replacing(path) as temporary:
+        write(temporary)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_storage_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="cannot be written: No such file or directory"):
+        write_text(tmp_path / "gone" / "file", "new")
+
+
+def test_other_errors_are_not_taken_for_the_storage(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="mine"), replacing(tmp_path / "file"):
+        raise RuntimeError("mine")

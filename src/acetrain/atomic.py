@@ -1,5 +1,6 @@
 """Files that are whole or absent: a killed writer leaves the old file or the new one."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -7,22 +8,61 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from acetrain.errors import Failed
+
 PARTIAL = ".partial-"
 """How the name of a file in the making starts."""
+LOST = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+    | {errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTCONN}
+)
+"""What the system says of storage that is full, gone or not to be written to."""
+PROBE = 2**20
+"""Bytes that storage is tried with where a library does not tell why it could not write."""
+
+
+@contextmanager
+def stored(path: Path) -> Iterator[None]:
+    """Within it, storage that does not take what is written to `path` is a `Failed` that says so."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = _fault(error, path.parent)
+        if not reason:
+            raise
+        raise Failed(f"{path}: cannot be written: {reason}; what was written before is whole") from error
+
+
+def _fault(error: Exception, folder: Path) -> str:
+    """Why storage did not take a file, in the system's words; empty where it is not to blame."""
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno in LOST else ""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as found:
+        return os.strerror(found.errno) if found.errno in LOST else ""
+    return ""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside `path`; on success it is synced and takes `path`'s place."""
-    handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
-    os.close(handle)
+    with stored(path):
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name}", dir=path.parent)
+        os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        with stored(path):
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "cache=cache adapter.rank=16 schedule=cosine optimizer.lr=2e-4",
         "cache=cache experiment=short_run preset=vram_16gb",
         "cache=cache -m adapter.rank=8,16,32",
-        "cache=cache sweep=rank",
+        "cache=cache sweep=rank dry_run=true",
     ),
     "generate": (
         'adapter_path=RUN/adapter prompt="slow jazz, brushes" duration=30 output=jazz.wav',
@@ -34,6 +34,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "model=turbo checkpoint=checkpoints/my-fine-tune rank=64 output=extracted",
     ),
     "inspect": ("RUN/adapter", "lora.safetensors", "lora.safetensors --json"),
+    "sweep": ("status", "status rank", "results rank", "clean rank delete=true"),
     "explain": ("", "adapter", "adapter=lora", "train"),
 }
 
@@ -55,5 +56,6 @@ def manual(composer: Composer, overrides: Sequence[Override]) -> str:
         "",
         "text and paths stand for themselves, commas, quotes and brackets included; with -m a comma separates values",
     ]
+    lines += ["several runs: -m, or sweep=NAME; how they are run: acetrain explain multirun"]
     lines += ["", "examples", *(f"  acetrain {job} {example}".rstrip() for example in EXAMPLES.get(job, ()))]
     return "\n".join(lines)

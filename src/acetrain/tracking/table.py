@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from acetrain.atomic import write_text
+from acetrain.atomic import stored, write_text
 
 
 class Table:
@@ -19,7 +19,7 @@ class Table:
 
     def append(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add whole rows; columns a row lacks stay empty."""
-        with self.path.open("a") as file:
+        with stored(self.path), self.path.open("a") as file:
             file.write("".join(_line(row, self.columns) + "\n" for row in rows))
 
 
