@@ -48,6 +48,7 @@ TABLE: list[tuple[str, str]] = [
     (f"{COMFY} layout=official", r"layout: must be keep but for format=merged, got 'official'"),
     (f"{MERGED}=lora layout=kohya", r"layout: must be one of keep, official, diffusers, got 'kohya'"),
     (f"{MERGED}=lora layout=official", r"layout: must be diffusers or keep, as .* has sliding_window 32 in its cond"),
+    (f"{MERGED}=lora output=lora.bin overwrite=true", r"output: lora.bin is a file; a folder is needed"),
     (f"{MERGED}=lora output=several overwrite=true", r"output: several holds no checkpoint, which alone is replaced"),
     (f"{MERGED}=silent.safetensors", r"adapter_path: silent.safetensors: its alpha is not known"),
     (f"{MERGED}=silent.safetensors adapter_alpha=8", r"adapter_alpha: must be null for merged; format=peft writes"),

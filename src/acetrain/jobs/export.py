@@ -125,6 +125,8 @@ class Export:
     def _check_merged(self, output: Path) -> None:
         if output.resolve() == self.model.checkpoint.folder.resolve():
             raise Refused(f"output: must be another folder than the base's, got {output}")
+        if output.is_file():
+            raise Refused(f"output: {output} is a file; a folder is needed")
         if output.is_dir() and any(output.iterdir()):
             self._check_replaced(output)
         if self.changes_layout:
