@@ -36,6 +36,17 @@ def test_auto_goes_on_offline_and_says_so(tmp_path, unreachable, capfd):
     assert "W&B cannot be reached (" in capfd.readouterr().err
 
 
+def test_a_key_that_can_be_none_keeps_a_run_offline(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    wandb.teardown()
+    logger = started(tmp_path, Mode.auto)
+    logger.log_metrics({"loss": 1.0}, step=1)
+    logger.experiment.finish()
+    wandb.teardown()
+    assert "API key must have 40+ characters" in capfd.readouterr().err
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
 def test_online_fails(tmp_path, unreachable):
     with pytest.raises(Failed, match=r"logger.mode: online, and W&B cannot be reached \("):
         started(tmp_path, Mode.online)

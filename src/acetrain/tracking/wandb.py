@@ -66,7 +66,7 @@ def check(mode: Mode) -> None:
 def start(run: Tracked, project: str, mode: Mode) -> Stepped:
     """The W&B run of a run; started again in the same folder it continues the same one.
 
-    Where W&B cannot be reached `auto` goes on offline and says so; `online` raises `Failed`.
+    Where W&B cannot be reached, or the key can be none, `auto` goes on offline and says so; `online` raises `Failed`.
     """
     begin = partial(
         wandb.init,
@@ -81,11 +81,10 @@ def start(run: Tracked, project: str, mode: Mode) -> Stepped:
         config=dict(run.config),
         settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=LAST_UPLOAD, **KEPT_OUT),
     )
-    if mode is Mode.offline or (mode is Mode.auto and not has_key()):
-        return Stepped(experiment=begin(mode="offline"), save_dir=run.folder)
     try:
-        begun = begin(mode="online")
-    except Error as error:
+        online = mode is not Mode.offline and (mode is Mode.online or has_key())
+        begun = begin(mode="online" if online else "offline")
+    except (Error, Refused) as error:
         reason = str(error).strip().splitlines()[0]
         if mode is Mode.online:
             raise Failed(f"logger.mode: online, and W&B cannot be reached ({reason})") from error
