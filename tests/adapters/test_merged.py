@@ -135,6 +135,13 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.M
     assert after.keys() == before.keys() and after != before
 
 
+def test_a_folder_that_holds_the_adapter_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = merged(saved_as("lora", tmp_path / "adapter"), tmp_path / "merged")
+    inside = saved_as("lora", folder / "adapter")
+    asked = ["export", f"adapter_path={inside}", "format=merged", f"output={folder}", "overwrite=true"]
+    assert main(asked) == 2 and "output: must not be replaced by" in capsys.readouterr().err and inside.is_dir()
+
+
 def full(*arguments: object) -> NoReturn:
     raise Failed("the disk is full")
 

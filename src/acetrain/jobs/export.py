@@ -127,6 +127,9 @@ class Export:
             raise Refused(f"output: must be another folder than the base's, got {output}")
         if output.is_file():
             raise Refused(f"output: {output} is a file; a folder is needed")
+        for path in (self.model.checkpoint.folder, self.files.weights):
+            if path.resolve().is_relative_to(output.resolve()):
+                raise Refused(f"output: must not be replaced by what is made of something in it, {path}; got {output}")
         if output.is_dir() and any(output.iterdir()):
             self._check_replaced(output)
         if self.changes_layout:
