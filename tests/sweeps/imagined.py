@@ -13,6 +13,7 @@ from acetrain.sweeps.record import Attempt, Content, Entry, Record
 from acetrain.tracking.table import Table
 
 STEPS = 60
+BEGUN, ENDED = "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"
 LossOf = Callable[[Mapping[str, Any]], float]
 """The loss that a run with these values ends at."""
 
@@ -57,11 +58,18 @@ def finish(record: Record, entry: Entry, loss: float, steps: int = STEPS) -> Non
 
 def fail(record: Record, place: int, steps: int, message: str) -> None:
     """Make a run one that failed after `steps` steps."""
+    _stop(record, place, steps, 1.0, Attempt(BEGUN, ENDED, 1, message))
+
+
+def prune(record: Record, place: int, steps: int, loss: float) -> None:
+    """Make a run one that a search ended after `steps` steps, on its way to `loss`."""
+    _stop(record, place, steps, loss, Attempt(BEGUN, ENDED, pruned=True))
+
+
+def _stop(record: Record, place: int, steps: int, loss: float, attempt: Attempt) -> None:
     entry = record.read().entries[place]
-    folder = record.folder(entry.run)
-    for file in folder.glob("step-*.ckpt"):
+    for file in record.folder(entry.run).glob("step-*.ckpt"):
         file.unlink()
-    finish(record, entry, 1.0, steps)
-    attempt = Attempt("2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00", 1, message)
+    finish(record, entry, loss, steps)
     record.begin(entry.run)
     record.end(entry.run, attempt)

@@ -49,9 +49,25 @@ def loss_of(given):
 @pytest.fixture(scope="module")
 def record(tmp_path_factory) -> Record:
     parent = tmp_path_factory.mktemp("runs of <sweeps> & more")
-    found = imagined.sweep(parent, "rank", imagined.grid(AXES), loss_of, "Does rank matter more\nthan <the> optimizer?")
+    found = imagined.sweep(
+        parent,
+        "rank",
+        imagined.grid(AXES),
+        loss_of,
+        "Does rank matter more\nthan <the> `optimizer`?\nacetrain train cache=cache sweep=rank",
+    )
     imagined.fail(found, 2, 30, "loss: not finite <in> 5 steps")
     return found
+
+
+def test_what_was_pruned_is_no_failure(tmp_path):
+    record = imagined.sweep(tmp_path, "search", imagined.grid({"optimizer.lr": [1.0, 2.0, 3.0]}), lambda given: 1.0)
+    imagined.prune(record, 1, 20, 2.0)
+    text = page(collect(record))
+    assert (
+        "2 of 3" in text and "runs finished, 1 pruned" in text and "None: every run is finished, or was pruned" in text
+    )
+    assert text.count('class="through open"') == 1 and "so far" in text
 
 
 class Links(HTMLParser):
@@ -77,7 +93,8 @@ def test_it_says_everything(record):
     text = page(collect(record))
     assert re.findall(r'<section id="(\w+)"', text) == SECTIONS
     assert (
-        "Does rank matter more\nthan &lt;the&gt; optimizer?" in text and "loss: not finite &lt;in&gt; 5 steps" in text
+        '<p class="question">Does rank matter more than &lt;the&gt; <code>optimizer</code>?</p>' in text
+        and "loss: not finite &lt;in&gt; 5 steps" in text
     )
     best = collect(record).best
     assert best is not None and best.values == {"adapter.rank": 16, "optimizer": "adamw", "seed": 0}

@@ -57,6 +57,17 @@ def test_what_failed_counts_for_nothing_and_is_said(record):
     assert "12 runs: 8 finished, 4 failed" in said and "2 of 3" in said
 
 
+def test_what_was_pruned_comes_after_what_is_finished_by_how_low_it_came(tmp_path):
+    values = imagined.grid({"optimizer.lr": [1.0, 2.0, 3.0, 4.0]})
+    record = imagined.sweep(tmp_path, "search", values, lambda given: given["optimizer.lr"])
+    for place, loss in ((0, 3.0), (1, 2.0)):
+        imagined.prune(record, place, 20, loss)
+    settings = collect(record).settings
+    assert [setting.values["optimizer.lr"] for setting in settings] == [3.0, 4.0, 2.0, 1.0]
+    assert [bool(setting.losses) for setting in settings] == [True, True, False, False]
+    assert "4 runs: 2 finished, 2 pruned" in "\n".join(lines(collect(record)))
+
+
 def test_one_run_has_no_interval(tmp_path):
     record = imagined.sweep(tmp_path, "one", imagined.grid({"seed": [0]}), lambda given: 1.0)
     [setting] = collect(record).settings

@@ -126,13 +126,25 @@ class Axis:
     """Of each line; None for one that has no value here."""
 
 
-def parallel(axes: Sequence[Axis], keys: Sequence[str], labels: Sequence[str], ranks: Sequence[float]) -> str:
-    """A line for each setting over all axes; `ranks` from 0, the best, to 1."""
+@dataclass(frozen=True)
+class Through:
+    """A line through all axes."""
+
+    key: str
+    """Of the setting, as a curve has it."""
+    label: str
+    rank: float
+    """From 0, the best, to 1."""
+    finished: bool
+
+
+def parallel(axes: Sequence[Axis], lines: Sequence[Through]) -> str:
+    """A line for each setting over all axes, the best on top."""
     gap = max(120, min(240, 860 // max(1, len(axes) - 1)))
     width, height, top, bottom = 90 * 2 + gap * (len(axes) - 1), 380, 46, 20
     across = [90 + gap * place for place in range(len(axes))]
-    order = sorted(range(len(keys)), key=lambda line: -ranks[line])
-    parts = [_through(axes, across, (top, height - bottom), line, keys, labels, ranks) for line in order]
+    drawn = [_through(axes, across, (top, height - bottom), place, line) for place, line in enumerate(lines)]
+    parts = [path for _, path in sorted(zip(lines, drawn, strict=True), key=lambda pair: -pair[0].rank)]
     for axis, at in zip(axes, across, strict=True):
         name = f'<text class="axis-name" x="{at}" y="20" text-anchor="middle">{escape(axis.name)}</text>'
         parts.append(f'{name}<line class="axis" x1="{at}" x2="{at}" y1="{top}" y2="{height - bottom}"/>')
@@ -142,39 +154,25 @@ def parallel(axes: Sequence[Axis], keys: Sequence[str], labels: Sequence[str], r
                 f'<circle class="dot" cx="{at}" cy="{y:.1f}" r="2.5"/>'
                 f'<text class="tick halo" x="{at + 8}" y="{y + 4:.1f}">{escape(text)}</text>'
             )
-    return _svg(
-        width,
-        height,
-        "parallel coordinates",
-        parts,
-        "wide",
-        f"min-width:{width * 0.7:.0f}px;max-width:{width * 1.1:.0f}px",
-    )
+    size = f"min-width:{width * 0.7:.0f}px;max-width:{width * 1.1:.0f}px"
+    return _svg(width, height, "parallel coordinates", parts, "wide", size)
 
 
-def _through(
-    axes: Sequence[Axis],
-    across: Sequence[float],
-    span: tuple[int, int],
-    line: int,
-    keys: Sequence[str],
-    labels: Sequence[str],
-    ranks: Sequence[float],
-) -> str:
-    shift = (ranks[line] - 0.5) * 10  # settings that share a value do not lie on one another
+def _through(axes: Sequence[Axis], across: Sequence[float], span: tuple[int, int], place: int, line: Through) -> str:
+    shift = (line.rank - 0.5) * 10  # settings that share a value do not lie on one another
     points = [
-        (at, span[1] - place * (span[1] - span[0]) + (0 if axis is axes[-1] else shift))
+        (at, span[1] - up * (span[1] - span[0]) + (0 if axis is axes[-1] else shift))
         for axis, at in zip(axes, across, strict=True)
-        if (place := axis.places[line]) is not None
+        if (up := axis.places[place]) is not None
     ]
     path = f"M{points[0][0]} {points[0][1]:.1f}" + "".join(
         f" C{(a + c) / 2:.0f} {b:.1f} {(a + c) / 2:.0f} {d:.1f} {c} {d:.1f}"
         for (a, b), (c, d) in itertools.pairwise(points)
     )
-    colour = f"stroke:color-mix(in oklab, var(--bad) {ranks[line] * 100:.0f}%, var(--good))"
-    kind = "through best" if ranks[line] == 0 else "through"
-    title = f"<title>{escape(labels[line])}</title>"
-    return f'<path class="{kind}" data-s="{keys[line]}" style="{colour}" d="{path}">{title}</path>'
+    colour = f"stroke:color-mix(in oklab, var(--bad) {line.rank * 100:.0f}%, var(--good))"
+    kind = "through" + (" best" if line.rank == 0 else "") + ("" if line.finished else " open")
+    title = f"<title>{escape(line.label)}</title>"
+    return f'<path class="{kind}" data-s="{line.key}" style="{colour}" d="{path}">{title}</path>'
 
 
 def _svg(width: int, height: int, title: str, parts: Sequence[str], style: str = "", css: str = "") -> str:

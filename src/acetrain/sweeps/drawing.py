@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from acetrain.sweeps.charts import Axis, Line, Scale, curves, parallel, whisker
+from acetrain.sweeps.charts import Axis, Line, Scale, Through, curves, parallel, whisker
 from acetrain.sweeps.listing import loss, number
 from acetrain.sweeps.results import Curve, Result, Results, Setting
 from acetrain.sweeps.state import State
@@ -22,9 +22,9 @@ WIDE_RANGE = 30
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
 
-def style(place: int) -> str:
+def style(place: int, setting: Setting) -> str:
     """The class of the setting at a place of the ranking."""
-    return f"s{place}" if place < COLOURS else "rest"
+    return f"s{place}" if place < COLOURS and setting.losses else "rest"
 
 
 def label(setting: Setting) -> str:
@@ -59,7 +59,7 @@ def _line(place: int, setting: Setting, runs: Sequence[Curve]) -> Line:
     points = list(zip(map(float, steps), table.mean(axis=0).tolist(), strict=True)) if steps else []
     several = len(runs) > 1 and place < COLOURS and bool(steps)
     band = (table.min(axis=0).tolist(), table.max(axis=0).tolist()) if several else ((), ())
-    return Line(str(place), style(place), label(setting), points, *band)
+    return Line(str(place), style(place, setting), label(setting), points, *band)
 
 
 def _binned(curve: Curve) -> Curve:
@@ -79,23 +79,28 @@ def losses(results: Results) -> list[str]:
     sides = [setting.mean + side * min(setting.interval, room) for setting in finished for side in (-1, 1)]
     whole = Scale.over([*found, *sides], 8, 172)
     return [
-        whisker(whole, setting.mean, setting.interval, setting.losses, style(place))
+        whisker(whole, setting.mean, setting.interval, setting.losses, style(place, setting))
         for place, setting in enumerate(results.settings)
     ]
 
 
 def coordinates(results: Results) -> str:
-    """Each finished setting as a line over the keys that differ and the loss; empty below two of them."""
-    finished = [setting for setting in results.settings if setting.losses]
-    if len(finished) < 2:
+    """Each setting as a line over the keys that differ and the loss, or how low it came; empty below two of them."""
+    lines = {place: setting for place, setting in enumerate(results.settings) if math.isfinite(setting.reached)}
+    if len(lines) < 2:
         return ""
-    axes = [_axis(key, [setting.values.get(key) for setting in finished]) for key in results.compared]
-    scale = Scale.over((setting.mean for setting in finished), 0.0, 1.0)
+    losses = [setting.mean if setting.losses else setting.reached for setting in lines.values()]
+    scale = Scale.over(losses, 0.0, 1.0)
     marks = [(number(tick), scale.at(tick)) for tick in scale.ticks()]
-    axes.append(Axis(results.objective, marks, [scale.at(setting.mean) for setting in finished]))
-    ranks = [place / (len(finished) - 1) for place in range(len(finished))]
-    labels = [f"{label(setting)}: {loss(setting.mean)}" for setting in finished]
-    return parallel(axes, [str(place) for place in range(len(finished))], labels, ranks)
+    axes = [_axis(key, [setting.values.get(key) for setting in lines.values()]) for key in results.compared]
+    axes.append(Axis(results.objective, marks, [scale.at(one) for one in losses]))
+    ranks = [place / (len(lines) - 1) for place in range(len(lines))]
+    return parallel(axes, [_through(*line, rank) for line, rank in zip(lines.items(), ranks, strict=True)])
+
+
+def _through(place: int, setting: Setting, rank: float) -> Through:
+    loss_of = loss(setting.mean) if setting.losses else f"not finished, {loss(setting.reached)} so far"
+    return Through(str(place), f"{label(setting)}: {loss_of}", rank, bool(setting.losses))
 
 
 def _axis(key: str, values: Sequence[Any]) -> Axis:

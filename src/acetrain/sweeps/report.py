@@ -1,6 +1,8 @@
 """The results of a sweep as one page that needs nothing else: no network, no other file."""
 
+import itertools
 import math
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from html import escape
@@ -68,15 +70,25 @@ def _head(results: Results) -> str:
     runs, finished = results.runs, sum(run.state is State.finished for run in results.runs)
     hours = math.fsum(run.figures.get("device_hours", 0.0) for run in runs)
     best = results.settings[0].mean if results.settings else math.nan
+    pruned = sum(run.state is State.pruned for run in runs)
     facts = [
-        (f"{finished} of {len(runs)}", "runs finished"),
+        (f"{finished} of {len(runs)}", "runs finished" + (f", {pruned} pruned" if pruned else "")),
         (str(len(results.settings)), "settings"),
         (loss(best), f"lowest {results.objective}"),
         (duration(3600 * hours), "of a device's time"),
     ]
     cells = "".join(f"<li><b>{escape(value)}</b><span>{escape(what)}</span></li>" for value, what in facts)
-    question = f'<p class="question">{escape(results.content.question)}</p>' if results.content.question else ""
-    return f"<h1>{escape(results.record.name)}</h1>{question}<ul class=facts>{cells}</ul>"
+    return f"<h1>{escape(results.record.name)}</h1>{_question(results.content.question)}<ul class=facts>{cells}</ul>"
+
+
+def _question(text: str) -> str:
+    """What the sweep's file says at its beginning: commands stand by themselves, other lines run on."""
+    parts = []
+    for are_commands, lines in itertools.groupby(text.splitlines(), lambda line: line.strip().startswith("acetrain ")):
+        body = escape("\n".join(line.strip() for line in lines))
+        said = re.sub(r"`([^`]+)`", r"<code>\1</code>", body.replace("\n", " "))
+        parts.append(f"<pre>{body}</pre>" if are_commands else f'<p class="question">{said}</p>')
+    return "".join(parts)
 
 
 def _best(results: Results) -> str:
@@ -86,7 +98,7 @@ def _best(results: Results) -> str:
     setting = results.settings[0]
     rows = "".join(f"<tr><th>{escape(key)}<td>{escape(shown(value))}</tr>" for key, value in setting.values.items())
     sure = f" ± {loss(setting.interval, 2)}" if math.isfinite(setting.interval) else ""
-    said = f"{results.objective} {loss(setting.mean)}{sure}, {len(setting.losses)} finished runs"
+    said = f"{results.objective} {loss(setting.mean)}{sure}, finished runs: {len(setting.losses)}"
     file = results.record.experiment(best.run)
     commands = [
         "# its best run again, in a folder of its own",
@@ -133,7 +145,7 @@ def _row(place: int, setting: Setting, keys: Sequence[str], picture: str) -> str
     values, figures = texts[1 : 1 + len(keys)], texts[1 + len(keys) :]
     cells = "".join(f"<td>{escape(text)}" for text in values)
     numbers = "".join(f'<td class="n">{escape(text)}' for text in figures)
-    key = f'<td><span class="key {drawing.style(place)}"></span>{place + 1}'
+    key = f'<td><span class="key {drawing.style(place, setting)}"></span>{place + 1}'
     return f'<tr data-s="{place}" tabindex="0">{key}{cells}<td>{picture}{numbers}</tr>'
 
 
@@ -150,9 +162,12 @@ def _coordinates(results: Results) -> str:
     chart = drawing.coordinates(results)
     if not chart:
         return _section(
-            "coordinates", "Parallel coordinates", '<p class="soft">Fewer than two settings are finished.</p>'
+            "coordinates", "Parallel coordinates", '<p class="soft">Fewer than two settings have a loss.</p>'
         )
-    note = "A line is a setting; the strongest is the best one. Point at a line, or a row above, to see it alone."
+    note = (
+        "A line is a setting, the strongest the best one. Dashed: not finished, or pruned, at the lowest loss so far. "
+    )
+    note += "Point at a line, or at a row above, to see it alone."
     return _section(
         "coordinates", "Parallel coordinates", f'<p class="note">{note}</p><figure class="scroll">{chart}</figure>'
     )

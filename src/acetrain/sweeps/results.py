@@ -65,6 +65,8 @@ class Setting:
     runs: tuple[Result, ...]
     losses: tuple[float, ...]
     """Of the finished runs."""
+    reached: float = math.nan
+    """The lowest loss of any of its runs, finished or not; NaN where none has one."""
 
     @property
     def mean(self) -> float:
@@ -104,17 +106,18 @@ class Results:
 
     @cached_property
     def settings(self) -> list[Setting]:
-        """The settings, the best first; those without a finished run come last."""
+        """The settings, the best first; those without a finished run come last, by how low they came."""
         groups: dict[str, list[Result]] = {}
         for run in self.runs:
             groups.setdefault(run.setting, []).append(run)
         found = [self._setting(runs) for runs in groups.values()]
-        return sorted(found, key=lambda setting: (not setting.losses, setting.mean if setting.losses else 0.0))
+        return sorted(found, key=_rank)
 
     def _setting(self, runs: Sequence[Result]) -> Setting:
         values = {key: value for key, value in runs[0].values.items() if key != SEED}
         losses = [run.figures.get(self.objective, math.nan) for run in runs if run.state is State.finished]
-        return Setting(values, tuple(runs), tuple(loss for loss in losses if math.isfinite(loss)))
+        reached = min((run.figures[self.objective] for run in runs if self.objective in run.figures), default=math.nan)
+        return Setting(values, tuple(runs), tuple(loss for loss in losses if math.isfinite(loss)), reached)
 
     @property
     def best(self) -> Result | None:
@@ -123,6 +126,11 @@ class Results:
             return None
         finished = [run for run in self.settings[0].runs if math.isfinite(run.figures.get(self.objective, math.nan))]
         return min((run for run in finished if run.state is State.finished), key=lambda r: r.figures[self.objective])
+
+
+def _rank(setting: Setting) -> tuple[bool, float]:
+    loss = setting.mean if setting.losses else setting.reached
+    return (not setting.losses, loss if math.isfinite(loss) else math.inf)
 
 
 def collect(record: Record) -> Results:
