@@ -66,6 +66,17 @@ class Setting:
     sketch: int
     rounds: int
 
+    @property
+    def name(self) -> str:
+        """Of the results: what is not the 2B shape, whole, in bf16 on a CPU."""
+        parts = {
+            self.model: self.model != "2b",
+            f"{self.layers}_layers": self.layers > 0,
+            "gpu": self.device == "cuda",
+            self.format: self.format != "bf16",
+        }
+        return "_".join(["sensitivity", *(part for part, told in parts.items() if told)])
+
     def objective(self) -> Objective:
         """A frozen base of this depth on the device, blocks recomputed."""
         name = self.model
@@ -224,12 +235,8 @@ def main() -> int:
     format = given.format or ("bf16" if device.type == "cuda" else "fp32")
     setting = Setting(given.model, device.type, format, given.layers, given.tokens, given.sketch, given.rounds)
     about = machine.machine(device) | {"commit": machine.commit(), "command": machine.command(MODULE), "format": format}
-    depth_of = f"_{given.layers}_layers" if given.layers else ""
-    kind = "gpu" if device.type == "cuda" else "cpu"
     figures = measure(setting)
-    machine.write(
-        f"sensitivity_{given.model}{depth_of}_{kind}_{format}", given.out, about, figures, page(setting, figures)
-    )
+    machine.write(setting.name, given.out, about, figures, page(setting, figures))
     return 0
 
 
