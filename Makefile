@@ -3,16 +3,19 @@ VENV ?= .venv
 OUT ?= quickstart
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SLURM := slurm-wlm slurmd slurmctld slurm-client slurmdbd slurm-wlm-mysql-plugin munge mariadb-server
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 PIECE := prompt="a warm, dancing marimba piece" duration=8 seed=0 overwrite=true
 WANDB_SWEEPS := $(VENV)/wandb_sweeps
 
-.PHONY: help quickstart test test-all test-browser lint format reference clean
+.PHONY: help quickstart test test-all test-browser test-slurm lint format reference clean
 
 help:
 	@echo "make quickstart [OUT=DIR]  songs -> cache -> LoRA -> music with the tiny model, under quickstart/ or DIR"
 	@echo "make test                  linters, types and the quick tests"
 	@echo "make test-all              the same with every test a CPU can run, and coverage"
 	@echo "make test-browser          a sweep's report in a headless Chromium, which must be installed"
+	@echo "make test-slurm            sweeps on a SLURM cluster that it installs (Debian) and starts on this machine"
 	@echo "make reference             docs/options.md from the options as they are"
 	@echo "make lint | format | clean"
 
@@ -60,6 +63,11 @@ test-browser: $(INSTALLED)
 	@for each in chromium chromium-browser google-chrome; do command -v $$each > /dev/null && exit; done; \
 		echo "no Chromium here: apt-get install --no-install-recommends chromium" >&2; exit 1
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser
+
+test-slurm: $(INSTALLED)
+	@test -x /usr/sbin/slurmctld || $(SUDO) apt-get update --quiet
+	@test -x /usr/sbin/slurmctld || $(SUDO) apt-get install --yes --no-install-recommends $(SLURM)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 0 -v --durations=0 -m slurm tests/slurm
 
 reference: $(INSTALLED)
 	$(BIN)/python -m acetrain.command.reference > docs/options.md.new

@@ -3,6 +3,7 @@
 `python tests/slurm/cluster.py` starts one and keeps it until Ctrl-C; the tests have one of their own.
 """
 
+import getpass
 import os
 import shutil
 import socket
@@ -24,7 +25,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 DbdHost=localhost
 DbdPort={database_port}
-SlurmUser=root
+SlurmUser={user}
 LogFile={folder}/log/slurmdbd.log
 PidFile={folder}/slurmdbd.pid
 StorageType=accounting_storage/mysql
@@ -37,8 +38,8 @@ CLUSTER = """
 ClusterName=testing
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmUser=root
-SlurmdUser=root
+SlurmUser={user}
+SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={folder}/munge/socket,cred_expire=5
@@ -127,7 +128,7 @@ class Cluster:
     def stop(self) -> None:
         """Cancel what runs, end the daemons in the opposite order, and remove the folder."""
         if "slurmctld" in self.daemons:
-            self.ask("scancel", "--full", "--user=root", check=False)
+            self.ask("scancel", "--full", f"--user={getpass.getuser()}", check=False)
             self._until("an empty queue", lambda: not self.ask("squeue", "-h", check=False))
         for name in reversed(list(self.daemons)):
             self.end(name)
@@ -154,7 +155,13 @@ class Cluster:
 
     def _configure(self) -> None:
         host = socket.gethostname().partition(".")[0]
-        places = {"folder": self.folder, "host": host, "controller_port": self.port, "database_port": self.port + 1}
+        places = {
+            "folder": self.folder,
+            "host": host,
+            "controller_port": self.port,
+            "database_port": self.port + 1,
+            "user": getpass.getuser(),
+        }
         nodes = [NODE.format(name=name, host=host, port=self.port + 2 + i).strip() for i, name in enumerate(NODES)]
         first, partitions, rest = CLUSTER.format(**places).partition("PartitionName")
         (self.folder / "slurm.conf").write_text("\n".join([first.strip(), *nodes, partitions + rest]))
@@ -177,11 +184,17 @@ class Cluster:
 
     def _start_accounting(self) -> None:
         data, server = self.folder / "database", self.folder / "database.socket"
-        install = ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}", "--skip-test-db"]
+        install = [
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--user={getpass.getuser()}",
+            f"--datadir={data}",
+            "--skip-test-db",
+        ]
         self.ask(*install, "--auth-root-authentication-method=normal")
         sizes = ["--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900", "--skip-networking"]
         files = [f"--datadir={data}", f"--socket={server}", f"--pid-file={self.folder / 'database.pid'}"]
-        self._start("mariadbd", "mariadbd", "--no-defaults", "--user=root", *files, *sizes)
+        self._start("mariadbd", "mariadbd", "--no-defaults", f"--user={getpass.getuser()}", *files, *sizes)
         create = ["mariadb", "--no-defaults", "--user=root", f"--socket={server}", "-e", "create database accounting"]
         self._until("the database", lambda: _done(create))
         self._start("slurmdbd", "slurmdbd", "-D", MYSQL_UNIX_PORT=str(server))

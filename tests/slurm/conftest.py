@@ -1,5 +1,5 @@
 """Makes the cluster known to the tests beside."""
 
-from slurm_site import cluster, site
+from slurm_site import calm, cluster, site
 
-__all__ = ["cluster", "site"]
+__all__ = ["calm", "cluster", "site"]

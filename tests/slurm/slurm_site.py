@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, missing, new_folder
 
-PATIENCE = 240.0
+PATIENCE = 900.0
 """Seconds that anything may take on a slow machine."""
 QUICK = [
     "logger=csv",
     "adapter.rank=4",
     "adapter.alpha=8",
-    "trainer=cpu",
+    "trainer.accelerator=cpu",
     "trainer.checkpoint_every=5",
     "trainer.validate_every=1000",
     "trainer.validation_quantiles=2",
@@ -32,6 +32,10 @@ SMALL = [
     "launcher.memory=1",
 ]
 """Jobs of a core and a GB each."""
+
+
+LONG = ["max_steps=50", "schedule.warmup=0"]
+"""A training that can be interfered with."""
 
 
 @dataclass
@@ -58,6 +62,14 @@ class Site:
         """What `acetrain ARGUMENTS` prints; it must end with this code."""
         process = self.start(*arguments)
         return ended(process, code)
+
+    def ask(self, *command: str) -> str:
+        """What a command says that is given in the user's folder."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     def training(self, *arguments: str) -> list[str]:
         """Arguments of a training of the songs."""
@@ -118,6 +130,14 @@ def cluster() -> Iterator[Cluster]:
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def calm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, tiny_cache: Path) -> Path:
+    """The long training that nobody disturbs, outside of SLURM."""
+    site = Site(cluster, tmp_path_factory.mktemp("calm"), tiny_cache)
+    site.run(*site.training("out_dir=run", *LONG, "seed=1"))
+    return site.folder / "run"
 
 
 @pytest.fixture

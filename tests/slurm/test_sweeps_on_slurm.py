@@ -1,6 +1,6 @@
 """Sweeps on a real SLURM: arrays, preemption, limits, kills and a controller that goes away."""
 
-import shutil
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 from runs import adapter, metrics
-from slurm_site import SMALL, Site, ended, until
+from slurm_site import LONG, SMALL, Site, ended, until
 
 pytestmark = pytest.mark.slurm
-
-LONG = ["max_steps=160", "schedule.warmup=0"]
-"""A training of some ten seconds."""
 
 
 def undisturbed(site: Site, *arguments: str) -> Path:
@@ -35,7 +32,8 @@ def under_way(site: Site, rows: int, *arguments: str) -> tuple[subprocess.Popen[
     """A sweep of one job on SLURM that has recorded so many steps; with its run and its job."""
     launcher = site.start(*site.training("sweep=one", *LONG, *SMALL, *arguments))
     (run, job), *_ = site.submitted("one").items()
-    until("the first steps", lambda: site.rows(run) >= rows)
+    until("the first steps", lambda: site.rows(run) >= rows or launcher.poll() is not None)
+    assert launcher.poll() is None, ended(launcher)
     return launcher, run, job
 
 
@@ -68,14 +66,14 @@ def test_a_sweep_is_one_array_and_ends_as_it_does_without_slurm(site: Site) -> N
 
 
 @pytest.mark.parametrize("partition", ["low", "graceful"])
-def test_a_preempted_job_goes_on_to_the_same_bits(one: Site, partition: str) -> None:
-    launcher, run, job = under_way(one, 20, f"launcher.partition={partition}", "logger=wandb", "logger.mode=offline")
+def test_a_preempted_job_goes_on_to_the_same_bits(one: Site, calm: Path, partition: str) -> None:
+    launcher, run, job = under_way(one, 8, f"launcher.partition={partition}", "logger=wandb", "logger.mode=offline")
     name = (one.folder / "runs" / run / "wandb_id").read_text()
     everything = ["--partition=high", "--nodes=2", "--exclusive", "--mem=0", f"--output={one.folder}/high"]
     one.cluster.ask("sbatch", *everything, "--wrap=sleep 2")
     until("the preemption", lambda: len(one.accounted(job, every=True)) == 2)
     ended(launcher)
-    same(one.folder / "runs" / run, undisturbed(one, *LONG, "seed=1"))
+    same(one.folder / "runs" / run, calm)
     assert one.accounted(job) == [(job, "COMPLETED")]
     assert (one.folder / "runs" / run / "wandb_id").read_text() == name
     begun = {path.name.rpartition("-")[2] for path in (one.folder / "runs" / run / "wandb").glob("offline-run-*")}
@@ -85,12 +83,12 @@ def test_a_preempted_job_goes_on_to_the_same_bits(one: Site, partition: str) -> 
 
 
 @pytest.mark.parametrize("number", ["USR1", "USR2"])
-def test_a_warned_job_goes_on_to_the_same_bits(one: Site, number: str) -> None:
-    launcher, run, job = under_way(one, 20)
+def test_a_warned_job_goes_on_to_the_same_bits(one: Site, calm: Path, number: str) -> None:
+    launcher, run, job = under_way(one, 8)
     one.cluster.ask("scancel", f"--signal={number}", job)
     ended(launcher)
     assert [state for _, state in one.accounted(job, every=True)] == ["REQUEUED", "COMPLETED"]
-    same(one.folder / "runs" / run, undisturbed(one, *LONG, "seed=1"))
+    same(one.folder / "runs" / run, calm)
     attempts = one.status("one")[0]["attempts"]
     assert [attempt["code"] for attempt in attempts] == [128 + getattr(signal, f"SIG{number}"), 0]
     assert {attempt["slurm"] for attempt in attempts} == {job}
@@ -108,28 +106,27 @@ def test_a_job_that_is_warned_before_it_trains_is_requeued(one: Site, after: flo
     assert one.rows(run) == 4
 
 
-def test_a_killed_job_is_told_and_goes_on_when_the_sweep_is_started_again(one: Site) -> None:
-    launcher, run, job = under_way(one, 22)
-    one.cluster.ask("scancel", "--signal=KILL", job)
+def test_a_killed_job_is_told_and_goes_on_when_the_sweep_is_started_again(one: Site, calm: Path) -> None:
+    launcher, run, job = under_way(one, 12)
+    os.kill(one.status("one")[0]["attempts"][-1]["pid"], signal.SIGKILL)
     told = ended(launcher, 1)
     assert f"job {job} of SLURM ended as FAILED at step" in told
     assert one.accounted(job) == [(job, "FAILED")]
     (status,) = one.status("one")
     assert status["state"] == "interrupted" and status["step"] >= one.rows(run) - 5
     one.run(*one.training("sweep=one", *LONG, *SMALL))
-    same(one.folder / "runs" / run, undisturbed(one, *LONG, "seed=1"))
+    same(one.folder / "runs" / run, calm)
     log = (one.folder / "runs/sweeps/one/jobs" / f"{run}.log").read_text()
     assert f"going on from step {status['step']}" in log
 
 
 def test_a_job_whose_time_is_up_is_requeued_and_goes_on(one: Site) -> None:
-    long = ["max_steps=1200", "schedule.warmup=0"]
+    long = ["max_steps=400", "schedule.warmup=0"]
     launcher = one.start(*one.training("sweep=one", *long, *SMALL, "launcher.time=1", "launcher.warning=40"))
     (run, job), *_ = one.submitted("one").items()
     until("the limit", lambda: len(one.accounted(job, every=True)) > 1)
     until("more steps", lambda: one.status("one")[0]["state"] == "running")
     assert "stopped by signal 12" in one.status("one")[0]["attempts"][0]["message"]
-    shutil.copytree(one.folder / "runs" / run, one.folder / "copy")
     ended(launcher)
     same(one.folder / "runs" / run, undisturbed(one, *long, "seed=1"))
     assert one.accounted(job, every=True)[0] == (job, "REQUEUED")
@@ -137,7 +134,7 @@ def test_a_job_whose_time_is_up_is_requeued_and_goes_on(one: Site) -> None:
 
 def test_two_tasks_on_two_nodes_train_as_two_processes_on_one(one: Site) -> None:
     ranks = ["trainer.devices=1", "trainer.nodes=2"]
-    launcher, run, job = under_way(one, 20, *ranks)
+    launcher, run, job = under_way(one, 8, *ranks)
     one.cluster.ask("scancel", "--signal=USR1", job)
     ended(launcher)
     assert [state for _, state in one.accounted(job, every=True)] == ["REQUEUED", "COMPLETED"]

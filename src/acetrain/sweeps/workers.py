@@ -27,13 +27,13 @@ def together(searching: "Searching", trials: "Trials", count: int) -> None:
     try:
         while any(worker.process.poll() is None for worker in workers):
             time.sleep(POLL)
-            known |= _tell(trials, known)
+            known |= tell(trials, known)
     finally:
         stop(workers)
-    _tell(trials, known)
+    tell(trials, known)
 
 
-def _tell(trials: "Trials", known: set[int]) -> set[int]:
+def tell(trials: "Trials", known: set[int]) -> set[int]:
     """Tell of the trials that have ended since, and their numbers."""
     ended = {trial.number for trial in trials.all() if trial.state.is_finished()} - known
     for number in sorted(ended):

@@ -11,6 +11,8 @@ from acetrain.sweeps.slurm.queue import minutes_of
 if TYPE_CHECKING:
     from acetrain.command.multirun import Multirun
     from acetrain.command.outcome import Outcome
+    from acetrain.command.searching import Searching
+    from acetrain.sweeps.study import Trials
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Slurm(Launcher):
     memory: int
     """GB of memory of a job on each node; 0 leaves it to the cluster."""
     parallel: int
-    """Jobs of the array that run at a time."""
+    """Jobs of the array that run at a time; of a search, jobs that take part in it."""
     nodes: int | None
     """Nodes of each job; null is `trainer.nodes`, which it must be."""
     tasks: int | None
@@ -110,6 +112,15 @@ class Slurm(Launcher):
         from acetrain.sweeps.slurm.sweep import launch
 
         return launch(self, multirun, indices)
+
+    def check_search(self) -> None:
+        pass
+
+    def search(self, searching: "Searching", trials: "Trials") -> None:
+        """Have an array of jobs take part in a search, each until no trial is left; `parallel` of them."""
+        from acetrain.sweeps.slurm.search import together
+
+        together(self, searching, trials)
 
 
 OURS = {

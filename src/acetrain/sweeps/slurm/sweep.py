@@ -2,14 +2,13 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import yaml
 
 from acetrain.atomic import PARTIAL
 from acetrain.command.outcome import DONE, FAILED, Outcome
-from acetrain.composition.overrides import literal, quoted
 from acetrain.errors import Interrupted, Refused, require
 from acetrain.sweeps import table
 from acetrain.sweeps.record import Entry, Record
@@ -61,16 +60,13 @@ def _submit(option: Slurm, record: Record, runs: Sequence[str], nodes: int, task
     elements = {"array": f"0-{len(runs) - 1}%{option.parallel}"} if len(runs) > 1 else {}
     queue.check_accepted({**option.flags(nodes, tasks), **elements})
     folder = (record.path / FOLDER).absolute()
-    where = f"out_dir={quoted(literal(str(record.parent)))}"
-    commands = [Command(("sweep", "run", record.name, where, f"job={quoted(literal(run))}")) for run in runs]
+    commands = [Command(("sweep", "run", record.name, f"out_dir={record.parent}", f"job={run}")) for run in runs]
     jobs = array(option, folder, f"acetrain-{record.name}", nodes, tasks).submit(commands)
     note(record.path, dict(zip(runs, jobs, strict=True)))
     for run, job in zip(runs, jobs, strict=True):
         _link(record, run, job)
     first, _, _ = jobs[0].partition("_")
-    print(
-        f"submitted: job {first} of SLURM, {len(jobs)} runs; what they print is in {record.path / FOLDER}", flush=True
-    )
+    print(f"submitted: {len(jobs)} runs as job {first} of SLURM, which print to {record.path / FOLDER}", flush=True)
 
 
 def _link(record: Record, run: str, job: str) -> None:
@@ -83,30 +79,33 @@ def _link(record: Record, run: str, job: str) -> None:
 
 
 def _wait(option: Slurm, record: Record, entries: Sequence[Entry]) -> None:
-    """Show the table as it changes, until none of the jobs is in the queue. Ends at a signal; the jobs go on."""
-    waiting = [entry.run for entry in entries]
+    """Show the table as it changes, until none of the jobs is in the queue."""
+    jobs = submitted(record.path)
     shown = _Shown(record, entries)
-    away = False
+    try:
+        wait([jobs[entry.run] for entry in entries], option.poll, record, shown.update)
+    finally:
+        shown.close()
+
+
+def wait(jobs: Sequence[str], poll: float, record: Record, look: Callable[[], None]) -> None:
+    """Call `look` every `poll` seconds until none of the jobs is in the queue. A signal ends the waiting, not them."""
+    waiting, away = list(jobs), False
     try:
         while waiting:
-            time.sleep(option.poll)
+            time.sleep(poll)
             places = queue.places()
             if (places is None) != away:
                 away = places is None
-                print(
-                    "SLURM's controller does not answer; waiting" if away else "SLURM's controller is back", flush=True
-                )
+                print(f"SLURM's controller {'does not answer; waiting for it' if away else 'is back'}", flush=True)
             if places is not None:
-                jobs = submitted(record.path)
-                waiting = [run for run in waiting if jobs[run] in places and not places[jobs[run]].ended]
-                shown.update()
+                waiting = [job for job in waiting if job in places and not places[job].ended]
+                look()
     except Interrupted as interruption:
+        ids = " ".join(sorted({job.partition("_")[0] for job in waiting}))
         follow = f"acetrain sweep status {record.name}{record.at()}"
-        ids = " ".join(sorted({submitted(record.path)[run].partition("_")[0] for run in waiting}))
         then = f"the jobs stay in the queue: {follow} follows them, scancel {ids} ends them"
         raise Interrupted(interruption.signum, then) from None
-    finally:
-        shown.close()
 
 
 class _Shown:
