@@ -6,6 +6,7 @@
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -253,6 +254,8 @@ def new_folder() -> Path:
 
 if __name__ == "__main__":
     running = Cluster(new_folder())
+    for number in (signal.SIGINT, signal.SIGTERM):  # the background of a shell ignores the first
+        signal.signal(number, signal.default_int_handler)
     running.start()
     print(f"export SLURM_CONF={running.folder / 'slurm.conf'}", flush=True)
     try:

@@ -34,7 +34,7 @@ SMALL = [
 """Jobs of a core and a GB each."""
 
 
-LONG = ["max_steps=50", "schedule.warmup=0"]
+LONG = ["max_steps=30", "schedule.warmup=0"]
 """A training that can be interfered with."""
 
 

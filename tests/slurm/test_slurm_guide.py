@@ -52,7 +52,7 @@ def submit(site: Site, *words: str) -> str:
 def test_the_launchers_commands_run(user: Site) -> None:
     given = commands("acetrain")
     assert len(given) == 2
-    user.run(*given[0], *QUICK, *FEW)
+    user.run(*given[0], *(change for change in QUICK if not change.startswith("adapter.")), *FEW)
     array = next(iter(user.submitted("rank").values())).partition("_")[0]
     until("the end", lambda: not user.cluster.ask("squeue", "-h", "-j", array, check=False))
     assert "3 jobs: 3 finished" in user.run(*given[1])
