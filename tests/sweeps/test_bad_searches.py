@@ -69,7 +69,10 @@ TABLE = [
     ("step", r"sweeps/step.yaml: search.space.adapter.dropout.step: must be above 0, at most 0.1, got 0.2"),
     ("twice", r"sweeps/twice.yaml: search.space.adapter.rank.choices: must be different values, got \[4, 4\]"),
     ("typo", r"sweeps/typo.yaml: search.space.adapter.rank.lwo: there is no such key"),
-    ("key", r"sweeps/key.yaml: adapter.rnak: there is no such key .*nearest: rank, ranks\nin job 1 of 2: adapter.rnak=4"),
+    (
+        "key",
+        r"sweeps/key.yaml: adapter.rnak: there is no such key .*nearest: rank, ranks\nin job 1 of 2: adapter.rnak=4",
+    ),
     ("whole", r"sweeps/whole.yaml: adapter.rank: must be a whole number, got 8.5\nin job 2 of 2"),
     ("rule", r"sweeps/rule.yaml: adapter.dropout: must be in \[0, 1\), got 1.5\nin job 2 of 2"),
     ("option", r"sweeps/option.yaml: adapter: there is no option 'lra'; nearest: lora"),

@@ -1,7 +1,7 @@
 """Where a run's figures go, besides `metrics.csv` and the plot that every run writes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,10 @@ class LoggerOption:
     def open(self, run: "Tracked") -> "list[Logger]":
         """The Lightning loggers of the run; to be called by the rank that writes."""
         raise NotImplementedError
+
+    def side_by_side(self) -> "LoggerOption | None":
+        """The tracker of a run that has others beside it in its process; None where it must have none."""
+        return self
 
     def close(self, loggers: "Sequence[Logger]", ended: Ended) -> None:
         """Hand over what describes the whole run, and let go of the loggers."""
@@ -75,6 +79,10 @@ class Wandb(LoggerOption):
         from acetrain.tracking.wandb import start as begin
 
         return [begin(run, self.project, self.mode)]
+
+    def side_by_side(self) -> "Wandb | None":
+        """Offline: where a server cannot be reached, W&B lets go of every run of the process to begin one anew."""
+        return None if self.mode is Mode.online else replace(self, mode=Mode.offline)
 
     def close(self, loggers: "Sequence[Logger]", ended: Ended) -> None:
         from acetrain.tracking.wandb import Stepped, finish

@@ -79,6 +79,7 @@ def start(run: Tracked, project: str, mode: Mode) -> Stepped:
         resume="allow",
         dir=run.folder.absolute(),
         config=dict(run.config),
+        reinit="create_new",  # or the second of two runs side by side is the first once more
         settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=LAST_UPLOAD, **KEPT_OUT),
     )
     try:

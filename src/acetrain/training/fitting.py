@@ -21,7 +21,7 @@ from acetrain.data.lone import LoneSongs
 from acetrain.data.module import CachedSongs
 from acetrain.errors import OutOfMemory
 from acetrain.flow.timesteps import native
-from acetrain.tracking.logger import Ended
+from acetrain.tracking.logger import Ended, LoggerOption
 from acetrain.tracking.plots import plot_run
 from acetrain.tracking.provenance import commit
 from acetrain.tracking.summary import summary_of
@@ -117,17 +117,17 @@ def fit(run: "Train", module: FlowMatching, keeper: Keeper) -> None:
     """Train until the last step or a signal. Raises OutOfMemory where the memory does not hold the run."""
     budget = keeper.validation.budget
     data = CachedSongs(run.songs, run.split[0], run.plan, budget, run.data, run.total_steps)
-    with tracked(run, module, keeper) as loggers, within_memory(module, budget):
+    with tracked(run, module, keeper, run.logger) as loggers, within_memory(module, budget):
         run.trainer.build(run.formats, loggers, keeper, run.folder.path).fit(module, data)
 
 
 @contextmanager
-def tracked(run: "Train", module: FlowMatching, keeper: Keeper) -> Iterator[list[Logger]]:
+def tracked(run: "Train", module: FlowMatching, keeper: Keeper, option: LoggerOption) -> Iterator[list[Logger]]:
     """Within it the run's trackers are open; at its end they are told what describes the whole run."""
     trained, folder = summarised(trained_modules(module.dit), module.dit), run.folder.path
     if first_rank():
         advice.say(advice.noted(folder, _about_card(run)))
-    loggers = run.logger.open(_tracked(run, trained)) if first_rank() else []
+    loggers = option.open(_tracked(run, trained)) if first_rank() else []
     try:
         yield loggers
     finally:
@@ -135,7 +135,7 @@ def tracked(run: "Train", module: FlowMatching, keeper: Keeper) -> Iterator[list
             summary = summary_of(folder, run.trainer.devices * run.trainer.nodes)
             plot = plot_run(folder, keeper.histogram)
             ended = Ended(plot, keeper.histogram, module.step, {"parameters": trained["parameters"], **summary})
-            run.logger.close(loggers, ended)
+            option.close(loggers, ended)
 
 
 @contextmanager

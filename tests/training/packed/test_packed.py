@@ -278,6 +278,7 @@ def test_what_cannot_go_side_by_side_says_why(songs: Path, tmp_path: Path) -> No
     }
     for own, reason in reasons.items():
         assert reason in why_alone(run(own))
+    assert "logger.mode=online" in why_alone(run("logger=wandb", "logger.mode=online"))
     assert "adapter.everything" in why_alone(run("adapter=full", "adapter.everything=true"))
     runs = [run(), run("adapter.dropout=0.1"), run("seed=1"), run("data.max_frames=900"), run("seed=2"), run("seed=3")]
     assert packs(runs, 3) == [[0, 2, 4], [1], [3], [5]]

@@ -40,6 +40,8 @@ def why_alone(run: "Train") -> str:
         return f"{run.sized.reads_base} changes more than linear layers (adapter.everything)"
     if run.sized.drops:
         return f"its adapter drops at random ({run.sized.drops}), which is drawn by step and not by song"
+    if run.logger.side_by_side() is None:
+        return "its tracker must be online (logger.mode=online); auto keeps packed runs for acetrain sync"
     if run.data.budget is None and card_of(trainer.device) is not None:
         return "what the GPU holds is found for a single training (data.max_frames=auto); give a number"
     return ""
@@ -107,7 +109,10 @@ def _fit(parts: Sequence[Part], bases: SharedBase) -> list[Ended]:
     move_together([pack], first.trainer.device)
     budget = keeper.validation.budget
     with ExitStack() as stack:
-        loggers = [stack.enter_context(fitting.tracked(*part)) for part in parts]
+        trackers = [run.logger.side_by_side() or run.logger for run, _, _ in parts]
+        loggers = [
+            stack.enter_context(fitting.tracked(*part, option)) for part, option in zip(parts, trackers, strict=True)
+        ]
         callback = Keepers(pack, keepers, loggers)
         trainer = first.trainer.build(first.formats, [], callback, first.folder.path)
         with fitting.within_memory(module, budget):
