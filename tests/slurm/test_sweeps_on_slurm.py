@@ -48,20 +48,20 @@ def one(site: Site) -> Site:
 
 def test_a_sweep_is_one_array_and_ends_as_it_does_without_slurm(site: Site) -> None:
     (site.folder / "sweeps").mkdir()
-    (site.folder / "sweeps/ranks.yaml").write_text("grid:\n  adapter.rank: [2, 4]\n  seed: [1, 2]\n")
-    few = ["sweep=ranks", "max_steps=4", "schedule.warmup=0"]
+    (site.folder / "sweeps/rates.yaml").write_text("grid:\n  optimizer.lr: [1.0e-3, 2.0e-3]\n  seed: [1, 2]\n")
+    few = ["sweep=rates", "max_steps=4", "schedule.warmup=0"]
     told = site.run(*site.training(*few, *SMALL, "launcher.gpus=1"))
-    jobs = site.submitted("ranks")
+    jobs = site.submitted("rates")
     array = {job.partition("_")[0] for job in jobs.values()}
     assert len(array) == 1 and len(jobs) == 4
     assert f"submitted: 4 runs as job {array.copy().pop()} of SLURM" in told
     site.run(*site.training(*few, "out_dir=alone"))
     for run in jobs:
         same(site.folder / "runs" / run, site.folder / "alone" / run)
-    log = (site.folder / "runs/sweeps/ranks/jobs" / f"{next(iter(jobs))}.log").read_text()
+    log = (site.folder / "runs/sweeps/rates/jobs" / f"{next(iter(jobs))}.log").read_text()
     assert "run: runs/" in log
     assert dict(site.accounted(array.pop())) == dict.fromkeys(jobs.values(), "COMPLETED")
-    assert [one["state"] for one in site.status("ranks")] == ["finished"] * 4
+    assert [one["state"] for one in site.status("rates")] == ["finished"] * 4
     again = site.run(*site.training(*few, *SMALL))
     assert "submitted" not in again
 
