@@ -39,7 +39,9 @@ def commands(page: Path) -> list[list[str]]:
 def quicker(arguments: list[str]) -> list[str]:
     """What is added to a command, but for a logger where it says something of it."""
     logs = any(argument.startswith("logger") for argument in arguments)
-    return [change for change in QUICKER[arguments[0]] if not (logs and change.startswith("logger="))]
+    searches = any(argument.startswith("sweep=optuna") for argument in arguments)
+    early = ["search.pruner.min_steps=1", "trainer.validate_every=1"] if searches else []
+    return [change for change in QUICKER[arguments[0]] if not (logs and change.startswith("logger="))] + early
 
 
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if commands(page)]

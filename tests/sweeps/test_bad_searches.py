@@ -71,7 +71,7 @@ TABLE = [
     ("typo", r"sweeps/typo.yaml: search.space.adapter.rank.lwo: there is no such key"),
     (
         "key",
-        r"sweeps/key.yaml: adapter.rnak: there is no such key .*nearest: rank, ranks\nin job 1 of 2: adapter.rnak=4",
+        r"sweeps/key.yaml: adapter.rnak: there is no such key .*rank, ranks\nin job 1 of 2: adapter.rnak=4",
     ),
     ("whole", r"sweeps/whole.yaml: adapter.rank: must be a whole number, got 8.5\nin job 2 of 2"),
     ("rule", r"sweeps/rule.yaml: adapter.dropout: must be in \[0, 1\), got 1.5\nin job 2 of 2"),

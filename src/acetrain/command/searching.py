@@ -19,7 +19,7 @@ from acetrain.errors import Refused, require
 from acetrain.sweeps import cost, table
 from acetrain.sweeps.attempt import Trying
 from acetrain.sweeps.launchers import Here
-from acetrain.sweeps.record import Record
+from acetrain.sweeps.record import Content, Record
 from acetrain.sweeps.search import Search
 from acetrain.sweeps.state import standings
 
@@ -56,7 +56,7 @@ class Searching:
         trials = self._opened(corners)
         trials.repeat_failed()
         launcher.search(self, trials)
-        return self._summary(trials, plan.record)
+        return self._summary(trials, plan.record) if launcher.waits else Outcome(DONE)
 
     @property
     def devices(self) -> int:
@@ -141,8 +141,16 @@ class Searching:
         digest = hashlib.sha256(json.dumps(begun, default=str).encode()).hexdigest()
         trials = Trials(search, whole, plan.record.name, plan.record.path / "search", digest)
         with trials.alone():
-            plan.record.add(replace(self.fixed.content(plan), entries=()), {})
+            plan.record.add(self._content(replace(plan, entries=())), {})
         return trials
+
+    def _content(self, plan: Planned) -> Content:
+        """What the sweep's record is told: the command without a password that a database's URL may hold."""
+        from acetrain.sweeps import storage
+
+        url, known = self.search.storage, self.fixed.content(plan)
+        told = [one.replace(url, storage.shown(url)) if url else one for one in known.command]
+        return replace(known, command=tuple(told))
 
     def work(self, trials: "Trials") -> None:
         """Try values, one trial after another, until none is left."""
@@ -173,7 +181,7 @@ class Searching:
         assert record is not None
         with trials.alone():
             if entry.run not in {earlier.run for earlier in record.entries()}:
-                record.add(one.content(plan), {entry.run: plan.configs[0]})
+                record.add(self._content(plan), {entry.run: plan.configs[0]})
         judge, folder = Judge(trials, claim, metric), record.folder(entry.run)
         if judge.catch_up(folder, entry.steps):
             with Trying(record, entry.run) as trying:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ def named(hint: Any) -> str:
     if isinstance(bare, EnumType):
         name = "|".join(bare.__members__)
     elif typing.get_origin(bare):
-        name = str(bare).replace("typing.", "")
+        name = re.sub(r"\w+\.", "", str(bare))
     else:
         name = bare.__name__ if isinstance(bare, type) else str(bare)
     return f"{name} or null" if optional(hint) else name

@@ -27,6 +27,11 @@ class Launcher:
         """Run these jobs and tell how each ended; one that fails stops no other."""
         raise NotImplementedError
 
+    @property
+    def waits(self) -> bool:
+        """Whether what is launched has ended when the launcher returns."""
+        return True
+
     def check_search(self) -> None:
         """Raise Refused where a search cannot be run this way."""
         raise Refused(

@@ -113,6 +113,10 @@ class Slurm(Launcher):
 
         return launch(self, multirun, indices)
 
+    @property
+    def waits(self) -> bool:
+        return self.wait
+
     def check_search(self) -> None:
         pass
 
