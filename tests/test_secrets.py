@@ -14,9 +14,9 @@ import fabricate
 import pytest
 import wandb
 from tones import write_tone
+from wandb_server import Server
 
 from acetrain.cli import main
-from acetrain.tracking import wandb as tracking
 
 WANDB = "0f1e2d3c4b" * 4
 SECRETS = {
@@ -33,13 +33,11 @@ TRAIN = ["cache=cache", "trainer=cpu", "max_steps=2", "trainer.validate_every=1"
 
 @pytest.fixture
 def planted(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A folder in a git repository, with secrets all around it, and no network."""
+    """A folder in a git repository, with secrets all around it, and a server that does not take the key."""
     for name, secret in SECRETS.items():
         if name.isupper():
             monkeypatch.setenv(name, secret)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(tracking, "PATIENCE", 3.0)
     monkeypatch.setattr(sys, "argv", ["acetrain", f"--token={SECRETS['argv']}"])
     remote = f"https://me:{SECRETS['git']}@example.org/me/songs.git"
     folder = tmp_path / "work"
@@ -47,9 +45,11 @@ def planted(tmp_path, monkeypatch) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
         subprocess.run(["git", *command], cwd=folder, check=True)
     monkeypatch.chdir(folder)
-    wandb.teardown()
-    yield folder
-    wandb.teardown()
+    with Server(refuses=True) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        wandb.teardown()
+        yield folder
+        wandb.teardown()
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -100,7 +100,7 @@ def test_without_a_network_nothing_is_lost(runs, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     assert main(["sync"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("sync: http://127.0.0.1:9 cannot be reached (") and "nothing is lost" in error
+    assert error.startswith("sync: W&B cannot be reached (http://127.0.0.1:9: ") and "nothing is lost" in error
     assert len(files(runs)) == 3 and not list(runs.rglob("*.synced"))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import wandb
 from matplotlib import image
+from records import files, records
 from wandb_server import Server
 
 from acetrain.errors import Failed
@@ -20,6 +21,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(tracking, "PATIENCE", 3.0)
+    wandb.teardown()
 
 
 def started(folder: Path, mode: Mode) -> tracking.Stepped:
@@ -44,6 +46,28 @@ def test_a_key_that_can_be_none_keeps_a_run_offline(tmp_path, monkeypatch, capfd
     logger.experiment.finish()
     wandb.teardown()
     assert "API key must have 40+ characters" in capfd.readouterr().err
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_runs_side_by_side_are_runs_of_their_own(tmp_path, unreachable, capfd):
+    loggers = [started(folder, Mode.auto) for name in "ab" if not (folder := tmp_path / name).mkdir()]
+    for step in (1, 2):
+        for place, logger in enumerate(loggers):
+            logger.log_metrics({"loss": 10 * place + step}, step)
+    for logger in loggers:
+        logger.experiment.finish()
+    told = [[row["item"]["loss"] for row in records(file, "history")] for file in files(tmp_path)]
+    assert sorted(told) == [[1, 2], [11, 12]]
+
+
+def test_a_server_that_takes_no_key_leaves_a_run_offline(tmp_path, monkeypatch, capfd):
+    with Server(refuses=True) as server:
+        monkeypatch.setenv("WANDB_API_KEY", "a1b2" * 10)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        wandb.teardown()
+        started(tmp_path, Mode.auto).experiment.finish()
+        wandb.teardown()
+    assert "W&B cannot be reached (" in capfd.readouterr().err
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
 
 

@@ -3,17 +3,13 @@
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import wandb
-
 from acetrain.errors import Failed, Refused
 from acetrain.tracking.counted import counted
-from acetrain.tracking.wandb import ID, has_key
+from acetrain.tracking.wandb import ID, has_key, unreachable
 from acetrain.training.run_folder import holder
 
 ANSWER = 20.0
@@ -46,21 +42,15 @@ def check() -> None:
     """Raise Refused without an API key, Failed where W&B does not answer."""
     if not has_key():
         raise Refused("sync: needs an API key: set WANDB_API_KEY, or `wandb login`; nothing was sent, nothing is lost")
-    server = wandb.setup().settings.base_url
-    try:
-        urllib.request.urlopen(server, timeout=ANSWER).close()
-    except urllib.error.HTTPError:
-        pass  # it is there
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise Failed(f"sync: {server} cannot be reached ({reason}); nothing was sent, nothing is lost") from error
+    if reason := unreachable(ANSWER):
+        raise Failed(f"sync: W&B cannot be reached ({reason}); nothing was sent, nothing is lost")
 
 
 def send(files: Sequence[Path], patience: float) -> None:
     """Send the files one after another. Raises Failed at the first that is not taken; those before it are sent."""
     with counted("sending", len(files)) as advance:
         for place, file in enumerate(files):
-            reason = _sent(file, patience)
+            reason = _sent(file, patience) and _sent(file, patience)  # W&B's client gives itself 5 s to begin
             if reason:
                 left = f"{place} of {len(files)} were sent; the same command sends the rest"
                 raise Failed(f"sync: {file} was not sent: {reason}\n{left}")

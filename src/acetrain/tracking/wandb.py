@@ -2,7 +2,10 @@
 
 import os
 import secrets
+import ssl
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -83,16 +86,46 @@ def start(run: Tracked, project: str, mode: Mode) -> Stepped:
         settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=LAST_UPLOAD, **KEPT_OUT),
     )
     try:
-        online = mode is not Mode.offline and (mode is Mode.online or has_key())
+        online = mode is Mode.online or (mode is Mode.auto and _can_be_online())
         begun = begin(mode="online" if online else "offline")
-    except (Error, Refused) as error:
+    except Error as error:
         reason = str(error).strip().splitlines()[0]
         if mode is Mode.online:
             raise Failed(f"logger.mode: online, and W&B cannot be reached ({reason})") from error
-        print(f"W&B cannot be reached ({reason}); the run is kept offline, `acetrain sync` sends it", file=sys.stderr)
+        _say_offline(reason)
         wandb.teardown()  # or the id counts as in use
         begun = begin(mode="offline")
     return Stepped(experiment=begun, save_dir=run.folder)
+
+
+def _can_be_online() -> bool:
+    """Whether there are a key and a server, found out before a run is begun: one that failed stands in the way."""
+    try:
+        if not has_key():
+            return False
+        reason = unreachable(PATIENCE)
+    except Refused as refusal:
+        reason = str(refusal)
+    if reason:
+        _say_offline(reason)
+    return not reason
+
+
+def _say_offline(reason: str) -> None:
+    print(f"W&B cannot be reached ({reason}); the run is kept offline, `acetrain sync` sends it", file=sys.stderr)
+
+
+def unreachable(patience: float) -> str:
+    """Why W&B's server does not answer in so many seconds; empty where it does. No key is sent."""
+    server = wandb.setup().settings.base_url
+    try:
+        urllib.request.urlopen(server, timeout=patience).close()
+    except urllib.error.HTTPError:
+        return ""  # it is there
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        return "" if isinstance(reason, ssl.SSLError) else f"{server}: {reason}"  # W&B's client has its own authorities
+    return ""
 
 
 def identified(folder: Path) -> str:
