@@ -176,8 +176,9 @@ def test_a_storage_that_is_lost_costs_no_training(tmp_path, cache, monkeypatch, 
 
 
 def test_a_databases_password_is_written_nowhere(tmp_path, cache, monkeypatch, capsys):
-    url, journal = "postgresql://me:geheim@db/x", storage.opened(str(tmp_path / "journal"))
+    url, journal = "postgresql://me:geheimnis@db/x", storage.opened(str(tmp_path / "journal"))
     monkeypatch.setattr(storage, "opened", lambda where: journal)
+    monkeypatch.setenv("DATABASE_PASSWORD", "geheimnis")
     assert main(command(tmp_path, cache, "search.trials=1", f"search.storage={url}")) == 0
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 10 and not [path for path in files if b"geheim" in path.read_bytes()]

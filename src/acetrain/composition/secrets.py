@@ -8,6 +8,8 @@ from acetrain.errors import Refused
 
 NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
 """How the name of a variable ends that holds a secret."""
+UNWRITTEN = ("search.storage",)
+"""Keys whose value, where it is a URL, is told without what is secret in it and written nowhere."""
 SHORTEST = 8
 """Characters below which a value is no secret, or stands in texts by chance."""
 
@@ -27,7 +29,7 @@ def _look(value: Any, key: str, secrets: Mapping[str, str]) -> None:
     elif isinstance(value, list):
         for inner in value:
             _look(inner, key, secrets)
-    elif isinstance(value, str):
+    elif isinstance(value, str) and not (key in UNWRITTEN and "://" in value):
         for name, secret in secrets.items():
             if secret in value:
                 raise Refused(f"{key}: must not hold the value of {name}, it would stand in the files of the run")
