@@ -72,7 +72,7 @@ def test_a_preempted_job_goes_on_to_the_same_bits(one: Site, calm: Path, partiti
     name = (one.folder / "runs" / run / "wandb_id").read_text()
     everything = ["--partition=high", "--nodes=2", "--exclusive", "--mem=0", f"--output={one.folder}/high"]
     one.cluster.ask("sbatch", *everything, "--wrap=sleep 2")
-    until("the preemption", lambda: len(one.accounted(job, every=True)) == 2)
+    until("the preemption", lambda: len(one.accounted(job, every=True)) == 2 or launcher.poll() is not None)
     ended(launcher)
     same(one.folder / "runs" / run, calm)
     assert one.accounted(job) == [(job, "COMPLETED")]

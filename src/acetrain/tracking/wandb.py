@@ -6,7 +6,8 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,29 @@ them: a run is its configuration, and that is told."""
 
 
 class Stepped(WandbLogger):
-    """A W&B run whose steps are the optimizer's, so that a run that was continued counts on."""
+    """A W&B run whose steps are the optimizer's, so that a run that was continued counts on.
+
+    W&B's own process ends at the SIGTERM that a scheduler sends to all of a job's. The run is then to write its
+    checkpoint, not to fail for want of a tracker.
+    """
+
+    lost = False
+    """Whether that process has ended before the run."""
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Add to the row of `step`, or of the present one."""
-        self.experiment.log(dict(metrics), step=step)
+        with self.kept():
+            self.experiment.log(dict(metrics), step=step)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Within it what W&B's process is told is left out, and that said once, where that process has ended."""
+        try:
+            yield
+        except ConnectionError:
+            if not self.lost:
+                print("W&B's own process has ended; metrics.csv has the figures from here on", flush=True)
+            self.lost = True
 
 
 def has_key() -> bool:
@@ -148,5 +167,7 @@ def finish(logger: Stepped, ended: Ended) -> None:
     edges = np.linspace(0, 1, len(ended.histogram) + 1)
     timesteps = wandb.Histogram(np_histogram=(np.array(ended.histogram), edges))
     logger.log_metrics({"timesteps": timesteps, "plot": wandb.Image(str(ended.plot))}, ended.step)
-    logger.experiment.summary.update(dict(ended.summary))
-    logger.experiment.finish()
+    if not logger.lost:
+        with logger.kept():
+            logger.experiment.summary.update(dict(ended.summary))
+            logger.experiment.finish()
