@@ -316,7 +316,7 @@ def test_nothing_runs_if_a_cell_cannot(there, ran, capsys):
 def test_runs_of_a_multirun_lie_below_out_dir_by_signature(there, monkeypatch):
     encoded = fabricate.cache(there / "cache", songs=3)
     jobs: list[Train] = []
-    monkeypatch.setattr(Train, "run", lambda self: jobs.append(self))
+    monkeypatch.setattr(Train, "run", lambda self, bases: jobs.append(self))
     arguments = ["train", "-m", f"cache='{encoded}'", "adapter.rank=8,16", "out_dir=all", "max_steps=1"]
     assert main(arguments) == 0
     folders = [job.out_dir for job in jobs]
@@ -333,7 +333,7 @@ def test_processes_that_a_cell_starts_are_a_single_run(there, monkeypatch):
     encoded = fabricate.cache(there / "cache", songs=3)
     seen: list[tuple[Train, list[str]]] = []
 
-    def run(self: Train) -> None:
+    def run(self: Train, bases: object = None) -> None:
         assert not HydraConfig.initialized()
         self.folder.claim(repeatable(self))
         seen.append((self, sys.argv[1:]))
