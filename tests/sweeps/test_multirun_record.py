@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import fabricate
@@ -12,7 +13,7 @@ from acetrain.config import repeatable
 from acetrain.errors import Failed, OutOfMemory
 from acetrain.jobs.train import Train
 from acetrain.sweeps.local import slots
-from acetrain.sweeps.record import Record, recorded, varied
+from acetrain.sweeps.record import Content, Entry, Record, now, recorded, varied
 from acetrain.sweeps.state import State, standings
 
 QUICK = ["logger=csv", "trainer=cpu", "max_steps=2"]
@@ -108,6 +109,32 @@ def test_a_job_that_is_killed_without_notice_is_interrupted(encoded, ended):
     record.begin(entry.run)
     (one,) = standings(record, [entry])
     assert (one.state, one.step, len(one.attempts)) == (State.interrupted, 1, 2)
+
+
+def test_a_try_that_waits_for_another_does_not_take_its_place(tmp_path):
+    record = Record.of(tmp_path, "two")
+    record.add(Content(), {})
+    first, waiting = record.begin("run"), replace(record.begin("run"), pid=1)
+    record._note("run", [first, waiting])
+    failed = replace(first, ended=now(), code=1, message="it is unlucky")
+    record.end("run", failed)
+    assert record.attempts("run") == [failed, waiting]
+    record.end("run", replace(waiting, ended=now()))
+    assert [one.code for one in record.attempts("run")] == [1, 0]
+
+
+def test_starts_at_the_same_time_lose_no_job(tmp_path):
+    record = Record.of(tmp_path, "many")
+    children = []
+    for number in range(4):
+        child = os.fork()
+        if not child:
+            for place in range(10):
+                record.add(Content((Entry(f"{number}-{place}", {}, 1, 1, 1.0),)), {})
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert len(record.entries()) == 40
 
 
 def test_a_signal_ends_the_sweep_and_is_noted(encoded, ended):

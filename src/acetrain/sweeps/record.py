@@ -1,20 +1,24 @@
 """What a sweep is made of, kept beside its runs: its jobs, how each is repeated, and how each attempt at it ended."""
 
+import fcntl
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from acetrain.atomic import write_text
+from acetrain.atomic import stored, write_text
 from acetrain.errors import Refused, nearest
 
 FOLDER = "sweeps"
 """Folder of the sweeps' records, beside the runs."""
 FILE = "sweep.json"
+LOCK = ".lock"
+"""File that is locked by the process that changes a record."""
 FORMAT = 1
 
 
@@ -53,6 +57,10 @@ class Attempt:
     """Keys that were changed on the way so that it fits into memory."""
     pruned: bool = False
     """Whether a search stopped it as hopeless."""
+
+    def is_of(self, noted: "Attempt") -> bool:
+        """Whether this is what has become of a try that was noted when it began."""
+        return not noted.ended and (self.started, self.host, self.pid) == (noted.started, noted.host, noted.pid)
 
 
 @dataclass(frozen=True)
@@ -114,20 +122,23 @@ class Record:
     def add(self, content: Content, configs: Mapping[str, str]) -> Content:
         """Write what is asked for now after the entries of earlier starts, and `configs`, run -> YAML repeating it."""
         asked = {entry.run for entry in content.entries}
-        whole = replace(content, entries=(*(old for old in self.entries() if old.run not in asked), *content.entries))
         (self.path / "jobs").mkdir(parents=True, exist_ok=True)
-        for run, config in configs.items():
-            write_text(self.experiment(run), config)
-        self._write(whole)
+        with self._alone():
+            earlier = [old for old in self.entries() if old.run not in asked]
+            whole = replace(content, entries=(*earlier, *content.entries))
+            for run, config in configs.items():
+                write_text(self.experiment(run), config)
+            self._write(whole)
         return whole
 
     def forget(self, runs: Sequence[str]) -> None:
         """Drop entries, with all that is kept of them here."""
-        content = self.read()
-        for run in runs:
-            for file in (self.experiment(run), self._attempts(run), self.log(run)):
-                file.unlink(missing_ok=True)
-        self._write(replace(content, entries=tuple(entry for entry in content.entries if entry.run not in runs)))
+        with self._alone():
+            content = self.read()
+            for run in runs:
+                for file in (self.experiment(run), self._attempts(run), self.log(run)):
+                    file.unlink(missing_ok=True)
+            self._write(replace(content, entries=tuple(entry for entry in content.entries if entry.run not in runs)))
 
     def folder(self, run: str) -> Path:
         """The folder of a run."""
@@ -157,12 +168,23 @@ class Record:
         job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "")
         slurm = f"{job}_{task}" if task else job
         attempt = Attempt(now(), host=socket.gethostname(), pid=os.getpid(), slurm=slurm)
-        self._note(run, [*self.attempts(run), attempt])
+        with self._alone():
+            self._note(run, [*self.attempts(run), attempt])
         return attempt
 
     def end(self, run: str, attempt: Attempt) -> None:
-        """Note how the try that `begin` noted ended."""
-        self._note(run, [*self.attempts(run)[:-1], attempt])
+        """Note how the try that `begin` noted ended; others may have begun since, waiting for its run's folder."""
+        with self._alone():
+            self._note(run, [attempt if attempt.is_of(noted) else noted for noted in self.attempts(run)])
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within it no other process changes what lies here."""
+        with stored(self.path / LOCK):
+            file = (self.path / LOCK).open("a")
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _note(self, run: str, attempts: Sequence[Attempt]) -> None:
         write_text(self._attempts(run), json.dumps([asdict(attempt) for attempt in attempts], indent=1))
