@@ -4,16 +4,18 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from acetrain.sweeps.record import Attempt, Content, Entry, Record
+from acetrain.sweeps.record import Content, Entry, Record
 from acetrain.tracking.table import Table
 
 STEPS = 60
-BEGUN, ENDED = "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"
+ENDED = "2026-01-01T00:01:00+00:00"
 LossOf = Callable[[Mapping[str, Any]], float]
 """The loss that a run with these values ends at."""
 
@@ -58,18 +60,17 @@ def finish(record: Record, entry: Entry, loss: float, steps: int = STEPS) -> Non
 
 def fail(record: Record, place: int, steps: int, message: str) -> None:
     """Make a run one that failed after `steps` steps."""
-    _stop(record, place, steps, 1.0, Attempt(BEGUN, ENDED, 1, message))
+    _stop(record, place, steps, 1.0, code=1, message=message)
 
 
 def prune(record: Record, place: int, steps: int, loss: float) -> None:
     """Make a run one that a search ended after `steps` steps, on its way to `loss`."""
-    _stop(record, place, steps, loss, Attempt(BEGUN, ENDED, pruned=True))
+    _stop(record, place, steps, loss, pruned=True)
 
 
-def _stop(record: Record, place: int, steps: int, loss: float, attempt: Attempt) -> None:
+def _stop(record: Record, place: int, steps: int, loss: float, **how: Any) -> None:
     entry = record.read().entries[place]
     for file in record.folder(entry.run).glob("step-*.ckpt"):
         file.unlink()
     finish(record, entry, loss, steps)
-    record.begin(entry.run)
-    record.end(entry.run, attempt)
+    record.end(entry.run, replace(record.begin(entry.run), ended=ENDED, **how))
