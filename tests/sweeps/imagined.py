@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
