@@ -13,6 +13,7 @@ from acetrain.command.arguments import Request, parse
 from acetrain.command.outcome import REFUSED, SIGNALLED, Outcome, ended_by_signals, outcome_of, say_unexpected
 from acetrain.command.quiet import quiet
 from acetrain.errors import Interrupted, Refused, nearest
+from acetrain.ranks import follows
 
 if TYPE_CHECKING:
     from acetrain.command.grid import Grid
@@ -106,14 +107,9 @@ def _job(request: Request) -> Outcome | None:
 
 def _single(composer: "Composer", grid: "Grid") -> None:
     job = composer.compose(grid.cells[0]).build()
-    if not _follows():
+    if not follows():  # rank 0, which makes the checks, may have begun to write by now
         job.check()
     job.run()
-
-
-def _follows() -> bool:
-    """Whether rank 0 of the same run, another process, makes the checks: it may have begun to write by now."""
-    return any(int(os.environ.get(name) or 0) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _print_configurations(composer: "Composer", grid: "Grid") -> None:
