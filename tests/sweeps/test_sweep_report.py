@@ -160,3 +160,11 @@ def test_a_picture_of_it_has_its_colours(record, tmp_path):
 
 def brightness(colour: str) -> float:
     return max(map(int, re.findall(r"\d+", colour)[:3]))
+
+
+def test_a_held_out_loss_that_is_no_number_is_not_drawn(tmp_path):
+    record = imagined.sweep(tmp_path, "nan", imagined.grid({"adapter.rank": [4, 8], "seed": [0]}), lambda given: 1.0)
+    for entry in record.entries():
+        with (record.folder(entry.run) / "validation.csv").open("a") as file:
+            file.write("70,a,0,0.5,nan\n")
+    assert ",nan" not in page(collect(record))

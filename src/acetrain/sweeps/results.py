@@ -38,7 +38,7 @@ class Result:
     """See `acetrain.tracking.summary.summarise`, and `parameters`."""
     training: Curve
     held_out: Curve
-    """The mean held-out loss of the weights that train, from step 0 on."""
+    """The mean held-out loss of the weights that train, from step 0 on, where it is a number."""
     wandb: str
     """Id of its W&B run; empty where it has none."""
 
@@ -157,7 +157,8 @@ def _held_out(folder: Path) -> Curve:
     losses: dict[int, list[float]] = {}
     for row in read(folder / "validation.csv"):
         losses.setdefault(int(row["step"]), []).append(float(row["loss"]))
-    return [(step, float(np.mean(found))) for step, found in sorted(losses.items())]
+    means = [(step, float(np.mean(found))) for step, found in sorted(losses.items())]
+    return [(step, loss) for step, loss in means if math.isfinite(loss)]
 
 
 def _devices(folder: Path) -> int:
