@@ -1,9 +1,12 @@
 """A multirun does what is missing, tells how each job ended, and forgets nothing."""
 
+import json
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fabricate
 import pytest
@@ -12,7 +15,7 @@ from acetrain.cli import main
 from acetrain.config import repeatable
 from acetrain.errors import Failed, OutOfMemory
 from acetrain.jobs.train import Train
-from acetrain.sweeps.local import slots
+from acetrain.sweeps.local import Job, Slot, _last_line, slots
 from acetrain.sweeps.record import Content, Entry, Record, now, recorded, varied
 from acetrain.sweeps.state import State, standings
 
@@ -232,6 +235,46 @@ def test_one_job_of_a_sweep_can_be_run(encoded, ended):
     assert main(["sweep", "run", "train", "job=2"]) == 0
     assert states() == [State.finished] * 2
     assert main(["sweep", "run", "train", "job=3"]) == 2
+
+
+def test_a_job_is_run_in_its_own_folder_from_wherever_it_is_started(encoded, ended, monkeypatch):
+    ailing[0] = fail
+    assert sweep(encoded, "seed=0") == 1
+    ailing.clear()
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert main(["sweep", "run", "train", "out_dir=../runs", "job=1"]) == 0
+    assert not Path("runs").exists()
+    assert states(parent="../runs") == [State.finished]
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_no_sweep_is_the_folder_of_sweeps_itself(encoded, ended, name):
+    assert sweep(encoded, f"name={name}") == main(["sweep", "clean", f"name={name}"]) == 2
+    assert not Path("runs").exists()
+
+
+def test_status_of_all_sweeps_is_a_list_in_json(encoded, ended, capsys):
+    assert main(["sweep", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert sweep(encoded, "seed=0") == 0
+    capsys.readouterr()
+    assert main(["sweep", "status", "--json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert (one["sweep"], [job["state"] for job in one["jobs"]]) == ("train", ["finished"])
+    assert main(["sweep", "clean", "train", "--json"]) == 2
+    assert capsys.readouterr().err == "json: must be false but for status, got True\n"
+
+
+def test_a_process_that_ended_before_it_began_is_not_told_by_an_earlier_try(tmp_path):
+    record, process = Record.of(tmp_path, "local"), subprocess.Popen(["false"])
+    entry = Entry("run", {}, 1, 1, 1.0)
+    record.add(Content((entry,)), {})
+    record.end("run", replace(record.begin("run"), ended=now(), code=1, message="of last week"))
+    record.log("run").write_text("cache: is gone\n")
+    multirun = SimpleNamespace(planned=[SimpleNamespace(entries=[entry])])
+    process.wait()
+    assert _last_line(record, multirun, Job(0, Slot((), 1), process)) == "cache: is gone"
 
 
 def test_clean_deletes_what_failed_once_it_is_told_to(encoded, ended, capsys):

@@ -47,12 +47,14 @@ class Sweep:
     delete: bool
     """Whether clean deletes; false lists what it would delete."""
     json: bool
-    """Whether status prints one JSON object; `--json` says the same."""
+    """Whether status prints one JSON object, of all sweeps a list of such; `--json` says the same."""
 
     def __post_init__(self) -> None:
         alone = self.action is Action.status
         require(bool(self.name) or alone, "name", f"a sweep, to {self.action.name} it", self.name)
-        require("/" not in self.name, "name", "a sweep's name, without '/'", self.name)
+        is_name = "/" not in self.name and self.name not in (".", "..")
+        require(is_name, "name", "a sweep's name, without '/'", self.name)
+        require(alone or not self.json, "json", "false but for status", self.json)
         known = self.action is not Action.run or bool(self.job)
         require(known, "job", "the number of a job, from 1, or its run, where one is to run", self.job)
 
@@ -96,8 +98,12 @@ class Sweep:
     def _status(self) -> None:
         from acetrain.sweeps import status
 
-        if not self.name:
-            print("\n".join(status.every(Path(self.out_dir), recorded(Path(self.out_dir)))))
+        parent = Path(self.out_dir)
+        if not self.name and self.json:
+            every = [Record.of(parent, name) for name in recorded(parent)]
+            print(json.dumps([status.document(one, standings(one, one.entries())) for one in every], indent=2))
+        elif not self.name:
+            print("\n".join(status.every(parent, recorded(parent))))
         elif self.json:
             print(json.dumps(status.document(self._record, self._standings()), indent=2))
         else:
@@ -123,6 +129,7 @@ class Sweep:
         composer = Composer(content.job, Sources.of(Path.cwd(), content.config_dirs))
         training = composer.compose([Typed("experiment", str(self._record.experiment(entry.run)))]).build()
         vars(training)["sweep"] = self.name
+        training.out_dir = str(self._record.folder(entry.run))  # as told from here
         if not follows():
             training.check()
         outcome = attempt(self._record, entry.run, training, content.retry_oom, False, training.run)

@@ -93,7 +93,8 @@ class Train:
     """Whether it has been ended early."""
 
     def __post_init__(self) -> None:
-        require(bool(self.name) and "/" not in self.name, "name", "a word without '/'", self.name)
+        is_word = self.name not in ("", ".", "..") and "/" not in self.name
+        require(is_word, "name", "a word without '/'", self.name)
         require(0 <= self.condition_dropout <= 1, "condition_dropout", "in [0, 1]", self.condition_dropout)
         require(self.songs_per_step >= 1, "songs_per_step", "at least 1", self.songs_per_step)
         require(self.max_steps is None or self.max_steps >= 1, "max_steps", "at least 1, or null", self.max_steps)

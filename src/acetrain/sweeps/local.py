@@ -95,7 +95,7 @@ def gpus() -> list[str]:
 
 def _start(multirun: "Multirun", record: Record, index: int, slot: Slot) -> Job:
     run = multirun.planned[0].entries[index].run
-    command = [sys.executable, "-m", "acetrain", "sweep", "run", record.name]
+    command = [sys.executable, "-m", "acetrain", "sweep", "run", f"name={record.name}"]
     command += [f"out_dir={record.parent}", f"job={run}"]
     with record.log(run).open("ab") as log:
         process = subprocess.Popen(
@@ -119,8 +119,9 @@ def _ended(multirun: "Multirun", record: Record, job: Job) -> Outcome:
 def _last_line(record: Record, multirun: "Multirun", job: Job) -> str:
     run = multirun.planned[0].entries[job.index].run
     attempts = record.attempts(run)
-    if attempts and attempts[-1].message:
-        return attempts[-1].message
+    own = [attempt.message for attempt in attempts if attempt.pid == job.process.pid]
+    if own and own[-1]:
+        return own[-1]
     lines = Path(record.log(run)).read_text(errors="replace").splitlines()
     return lines[-1] if lines else f"exit code {job.process.returncode}"
 

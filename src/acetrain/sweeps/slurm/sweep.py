@@ -60,7 +60,9 @@ def _submit(option: Slurm, record: Record, runs: Sequence[str], nodes: int, task
     elements = {"array": f"0-{len(runs) - 1}%{option.parallel}"} if len(runs) > 1 else {}
     queue.check_accepted({**option.flags(nodes, tasks), **elements})
     folder = (record.path / FOLDER).absolute()
-    commands = [Command(("sweep", "run", record.name, f"out_dir={record.parent}", f"job={run}")) for run in runs]
+    commands = [
+        Command(("sweep", "run", f"name={record.name}", f"out_dir={record.parent}", f"job={run}")) for run in runs
+    ]
     jobs = array(option, folder, f"acetrain-{record.name}", nodes, tasks).submit(commands)
     note(record.path, dict(zip(runs, jobs, strict=True)))
     for run, job in zip(runs, jobs, strict=True):
