@@ -246,6 +246,18 @@ TABLE: list[tuple[str, str]] = [
         "train cache=x sweep=rank launcher.jbos=2",
         r"launcher.jbos: there is no such key in launcher \(Here\); there is none",
     ),
+    (
+        "synthesize -m out_dir=${seed} seed=1,2 launcher=local dry_run=true",
+        r"launcher: must be here for synthesize, only trainings run side by side",
+    ),
+    (
+        "synthesize -m out_dir=${seed} seed=1,2 sweep.pack=2 dry_run=true",
+        r"sweep.pack: must be 1 for synthesize, only trainings go side by side",
+    ),
+    (
+        "synthesize -m out_dir=${seed} seed=1,2 sweep.pack=2 hydra/launcher=basic dry_run=true",
+        r"sweep.pack: must be 1 with a launcher of Hydra's, got 2",
+    ),
     ("train cache=x launcher=local", r"launcher=local: must go with -m or sweep=NAME, it says how a multirun is run"),
     ("sweep results", r"name: must be a sweep, to results it, got ''"),
     ("sweep status nope", r"name: there is no sweep 'nope' in runs; there is none|name: there is no sweep 'nope'"),

@@ -84,6 +84,8 @@ class Multirun:
         self.settings.launcher.check()
         plan = self.check()
         left = self._left(plan)
+        if left:
+            self._check_launch(left)
         for line in self._shown(plan, left):
             print(line, flush=True)
         if self.settings.dry_run:
@@ -215,10 +217,15 @@ class Multirun:
         left = [index for index, state in enumerate(states) if not state.settled]
         return sorted(left, key=lambda index: states[index] is State.running)
 
-    def _launch(self, left: Sequence[int]) -> list[Outcome]:
+    def _check_launch(self, left: Sequence[int]) -> None:
         if self.grid.launching:
             pack = self.settings.sweep.pack
             require(pack == 1, "sweep.pack", "1 with a launcher of Hydra's", pack)
+        else:
+            self.settings.launcher.check_jobs(self, left)
+
+    def _launch(self, left: Sequence[int]) -> list[Outcome]:
+        if self.grid.launching:
             from acetrain.command.through_hydra import launch
 
             return launch(self, left)
@@ -248,10 +255,10 @@ class Multirun:
         for number, one in enumerate(ended, 1):
             if one.state is State.failed:
                 print(f"job {number} failed: {one.message}")
-                print(f"  by itself: acetrain {self.composer.job} experiment={record.experiment(one.entry.run)}")
+                print(f"  by itself: {record.repeating(one.entry.run)}")
         if not all(one.state.settled for one in ended):
             print("the same command again does what is missing")
-        print(f"results: acetrain sweep results {record.name}{record.at()}", flush=True)
+        print(f"results: {record.asking('results')}", flush=True)
 
     def _at(self, index: int, message: str) -> str:
         if self.grid.named and message.startswith(tuple(f"{key}:" for key in self.grid.in_file)):

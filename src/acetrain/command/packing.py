@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from acetrain.command.outcome import DONE, FAILED, SIGNALLED, Outcome, outcome_of
 from acetrain.command.through_hydra import launch
-from acetrain.errors import Interrupted, OutOfMemory, Refused
+from acetrain.errors import Interrupted, OutOfMemory
 from acetrain.jobs.train import Train
 from acetrain.sweeps.attempt import Trying
 from acetrain.sweeps.record import Record
@@ -22,8 +22,7 @@ HERE = ("hydra/launcher=basic",)
 def launch_packed(multirun: "Multirun", indices: Sequence[int]) -> list[Outcome]:
     """Run these jobs, as many side by side as go together and were asked for, and tell how each ended."""
     record = multirun.planned[0].record
-    if record is None:
-        raise Refused(f"sweep.pack: must be 1 for {multirun.composer.job}, only trainings go side by side")
+    assert record is not None
     grouped = _grouped(multirun, indices)
     returned = launch(multirun, range(len(grouped)), HERE, partial(_attempt, multirun, record, grouped))
     ended: dict[int, Outcome] = {}

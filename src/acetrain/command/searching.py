@@ -220,10 +220,10 @@ class Searching:
         if tally.best is not None:
             run = tally.best.user_attrs["run"]
             print(f"best: {tally.best.value:.6g} by trial {tally.best.number + 1}, {record.folder(run)}")
-            print(f"  by itself: acetrain {self.fixed.composer.job} experiment={record.experiment(run)}")
+            print(f"  by itself: {record.repeating(run)}")
         if tally.left:
             print("the same command again does what is missing")
-        print(f"results: acetrain sweep results {record.name}{record.at()}", flush=True)
+        print(f"results: {record.asking('results')}", flush=True)
         if not tally.left:
             return Outcome(DONE)
         lines = [f"trial {trial.number + 1}: {trial.user_attrs['why']}" for trial in tally.failed]

@@ -23,6 +23,9 @@ class Launcher:
     def check(self) -> None:
         """Raise Refused where jobs cannot be run this way here."""
 
+    def check_jobs(self, multirun: "Multirun", indices: Sequence[int]) -> None:
+        """Raise Refused where these jobs, which have been checked by themselves, cannot be run this way."""
+
     def launch(self, multirun: "Multirun", indices: Sequence[int]) -> "list[Outcome]":
         """Run these jobs and tell how each ended; one that fails stops no other."""
         raise NotImplementedError
@@ -49,6 +52,10 @@ class Here(Launcher):
 
     packs: ClassVar[bool] = True
 
+    def check_jobs(self, multirun: "Multirun", indices: Sequence[int]) -> None:
+        if multirun.settings.sweep.pack > 1 and multirun.planned[0].record is None:
+            raise Refused(f"sweep.pack: must be 1 for {multirun.composer.job}, only trainings go side by side")
+
     def launch(self, multirun: "Multirun", indices: Sequence[int]) -> "list[Outcome]":
         if multirun.settings.sweep.pack > 1:
             from acetrain.command.packing import launch_packed
@@ -74,6 +81,13 @@ class Local(Launcher):
 
     def __post_init__(self) -> None:
         require(self.jobs >= 1, "launcher.jobs", "at least 1", self.jobs)
+
+    def check_jobs(self, multirun: "Multirun", indices: Sequence[int]) -> None:
+        from acetrain.sweeps.local import gpus, slots
+
+        if multirun.planned[0].record is None:
+            raise Refused(f"launcher: must be here for {multirun.composer.job}, only trainings run side by side")
+        slots(self.jobs, multirun.job(indices[0]).trainer.devices, gpus())
 
     def launch(self, multirun: "Multirun", indices: Sequence[int]) -> "list[Outcome]":
         from acetrain.sweeps.local import side_by_side

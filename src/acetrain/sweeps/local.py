@@ -53,8 +53,7 @@ def side_by_side(multirun: "Multirun", indices: Sequence[int], count: int) -> li
     """Run these jobs, `count` at a time. A signal is passed on to those under way and ends the multirun once they have
     ended."""
     plan = multirun.planned[0]
-    if plan.record is None:
-        raise Refused(f"launcher: must be here for {multirun.composer.job}, only trainings run side by side")
+    assert plan.record is not None
     free = slots(count, multirun.job(indices[0]).trainer.devices, gpus())
     waiting, under_way, outcomes = list(indices), list[Job](), dict[int, Outcome]()
     try:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -97,9 +98,17 @@ class Record:
         """The folder of the runs."""
         return self.path.parents[1]
 
-    def at(self) -> str:
-        """What an `acetrain sweep` needs beside the name to find it."""
-        return "" if str(self.parent) == "runs" else f" out_dir={self.parent}"
+    def asking(self, action: str, *more: str) -> str:
+        """The command that asks for `action` of this sweep."""
+        name = f"name={self.name}" if "=" in self.name or self.name.startswith("-") else self.name
+        where = [] if str(self.parent) == "runs" else [f"out_dir={self.parent}"]
+        return typed("sweep", action, name, *where, *more)
+
+    def repeating(self, run: str, *more: str) -> str:
+        """The command that runs a job by itself."""
+        content = self.read()
+        folders = [f"--config-dir={folder}" for folder in content.config_dirs]
+        return typed(content.job, *folders, f"experiment={self.experiment(run)}", *more)
 
     def read(self) -> Content:
         """Raises Refused where there is no such sweep or its record is of another version."""
@@ -139,6 +148,12 @@ class Record:
                 for file in (self.experiment(run), self._attempts(run), self.log(run)):
                     file.unlink(missing_ok=True)
             self._write(replace(content, entries=tuple(entry for entry in content.entries if entry.run not in runs)))
+
+    def forget_tries(self, runs: Sequence[str]) -> None:
+        """Drop the tries at jobs of which nothing is left."""
+        with self._alone():
+            for run in runs:
+                self._attempts(run).unlink(missing_ok=True)
 
     def folder(self, run: str) -> Path:
         """The folder of a run."""
@@ -211,6 +226,11 @@ def varied(entries: Sequence[Entry]) -> list[str]:
     """Keys that tell the entries apart, in the order in which they were given."""
     keys = dict.fromkeys(key for entry in entries for key in entry.given)
     return [key for key in keys if len({json.dumps(entry.given.get(key), default=str) for entry in entries}) > 1]
+
+
+def typed(*arguments: str) -> str:
+    """A command of this program, as a shell reads it."""
+    return shlex.join(["acetrain", *arguments])
 
 
 def now() -> str:

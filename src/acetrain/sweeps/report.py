@@ -3,7 +3,6 @@
 import itertools
 import math
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
@@ -17,7 +16,7 @@ from acetrain.sweeps import drawing, listing
 from acetrain.sweeps.cost import duration
 from acetrain.sweeps.importance import importance
 from acetrain.sweeps.listing import loss, number
-from acetrain.sweeps.record import Record
+from acetrain.sweeps.record import Record, typed
 from acetrain.sweeps.results import Result, Results, Setting, collect
 from acetrain.sweeps.state import State
 from acetrain.sweeps.table import shown
@@ -99,16 +98,13 @@ def _best(results: Results) -> str:
     rows = "".join(f"<tr><th>{escape(key)}<td>{escape(shown(value))}</tr>" for key, value in setting.values.items())
     sure = f" ± {loss(setting.interval, 2)}" if math.isfinite(setting.interval) else ""
     said = f"{results.objective} {loss(setting.mean)}{sure}, finished runs: {len(setting.losses)}"
-    file = results.record.experiment(best.run)
     commands = [
         "# its best run again, in a folder of its own",
-        _command("train", f"experiment={file}", "out_dir=repeated"),
+        results.record.repeating(best.run, "out_dir=repeated"),
         "# the whole sweep: only what is missing is run",
-        _command(*results.content.command) if results.content.command else "",
+        typed(*results.content.command) if results.content.command else "",
         "# music with its adapter",
-        _command(
-            "generate", *_model(best), f"adapter_path={best.folder / _kept(best)}", "prompt=...", "output=music.wav"
-        ),
+        typed("generate", *_model(best), f"adapter_path={best.folder / _kept(best)}", "prompt=...", "output=music.wav"),
     ]
     text = escape("\n".join(line for line in commands if line))
     return _section("best", "Best setting", f"<p>{escape(said)}.</p><table class=plain>{rows}</table><pre>{text}</pre>")
@@ -123,10 +119,6 @@ def _model(run: Result) -> list[str]:
     file = run.folder / "config.yaml"
     chosen = yaml.safe_load(file.read_text(encoding="utf-8")).get("defaults", []) if file.is_file() else []
     return [f"model={option}" for choice in chosen for group, option in choice.items() if group == "override /model"]
-
-
-def _command(*arguments: str) -> str:
-    return shlex.join(["acetrain", *arguments])
 
 
 def _settings(results: Results) -> str:
@@ -216,7 +208,7 @@ def _left(results: Results) -> str:
         f"<tr><td>{escape(run.run)}<td>{_state(run)}"
         f'<td class="wrap">{escape(run.standing.message)}'
         f'<td class="wrap"><code>'
-        f"{escape(_command('train', f'experiment={results.record.experiment(run.run)}'))}</code></tr>"
+        f"{escape(results.record.repeating(run.run))}</code></tr>"
         for run in left
     ]
     note = "The sweep's own command, above, runs all of these again; the command of a row goes on with that run alone."

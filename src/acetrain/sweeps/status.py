@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from acetrain.sweeps import cost, table
-from acetrain.sweeps.record import Content, Record
+from acetrain.sweeps.record import Content, Record, typed
 from acetrain.sweeps.state import Standing, State, standings
 from acetrain.training.run_folder import holder
 
@@ -28,7 +28,8 @@ def page(record: Record, content: Content, ended: Sequence[Standing]) -> list[st
         lines += [f"job {number}: {line}" for line in _particulars(record, one)]
     left = [one.entry for one in ended if not one.state.settled]
     if left:
-        lines += [cost.told(record, content.entries, left), f"to go on: acetrain {' '.join(content.command)}"]
+        lines += [cost.told(record, content.entries, left), f"to go on: {typed(*content.command)}"]
+        lines.append(f"one of them by itself: {record.asking('run', 'job=NUMBER')}")
     return lines
 
 

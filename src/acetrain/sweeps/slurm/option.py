@@ -107,6 +107,11 @@ class Slurm(Launcher):
         queue.check_accepted(self.flags(self.nodes or 1, self.tasks or 1))
         queue.check_time(self.partition, self.minutes)
 
+    def check_jobs(self, multirun: "Multirun", indices: Sequence[int]) -> None:
+        from acetrain.sweeps.slurm.sweep import shape
+
+        shape(self, multirun, indices)
+
     def launch(self, multirun: "Multirun", indices: Sequence[int]) -> "list[Outcome]":
         """Submit what is not in the queue yet as one array and, unless told not to, wait until nothing of it is."""
         from acetrain.sweeps.slurm.sweep import launch

@@ -27,7 +27,7 @@ def together(option: Slurm, searching: "Searching", trials: "Trials") -> None:
     if missing > 0:
         _submit(option, searching, trials, missing)
     if not option.wait:
-        print(f"to follow them: acetrain sweep status {record.name}{record.at()}", flush=True)
+        print(f"to follow them: {record.asking('status')}", flush=True)
         return
     known = {trial.number for trial in trials.all() if trial.state.is_finished()}
 

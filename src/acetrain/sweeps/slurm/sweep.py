@@ -27,22 +27,29 @@ SETTLE = 10.0
 def launch(option: Slurm, multirun: "Multirun", indices: Sequence[int]) -> list[Outcome]:
     """Submit the jobs that are not in the queue, as one array, and wait for all of them where that is asked for."""
     plan = multirun.planned[0]
+    assert plan.record is not None
+    queued, entries = in_queue(plan.record.path), [plan.entries[index] for index in indices]
+    new = [entry.run for entry in entries if entry.run not in queued]
+    if new:
+        _submit(option, plan.record, new, *shape(option, multirun, indices))
+    if len(new) < len(entries):
+        print(f"{len(entries) - len(new)} jobs are in the queue already", flush=True)
+    if not option.wait:
+        print(f"to follow them: {plan.record.asking('status')}", flush=True)
+        return [Outcome(DONE)] * len(entries)
+    _wait(option, plan.record, entries)
+    return [_outcome(plan.record, one) for one in standings(plan.record, entries)]
+
+
+def shape(option: Slurm, multirun: "Multirun", indices: Sequence[int]) -> tuple[int, int]:
+    """Nodes of each of these jobs and processes on each. Raises Refused where they are not one array's."""
+    plan = multirun.planned[0]
     if plan.record is None:
         raise Refused(f"launcher: must be here for {multirun.composer.job}, only trainings are submitted")
     shapes = {_shape(option, plan.configs[index]) for index in indices}
     if len(shapes) > 1:
         raise Refused("trainer.devices: must be the same in all jobs, as must trainer.nodes: they are one array")
-    queued, entries = in_queue(plan.record.path), [plan.entries[index] for index in indices]
-    new = [entry.run for entry in entries if entry.run not in queued]
-    if new:
-        _submit(option, plan.record, new, *shapes.pop())
-    if len(new) < len(entries):
-        print(f"{len(entries) - len(new)} jobs are in the queue already", flush=True)
-    if not option.wait:
-        print(f"to follow them: acetrain sweep status {plan.record.name}{plan.record.at()}", flush=True)
-        return [Outcome(DONE)] * len(entries)
-    _wait(option, plan.record, entries)
-    return [_outcome(plan.record, one) for one in standings(plan.record, entries)]
+    return shapes.pop()
 
 
 def _shape(option: Slurm, config: str) -> tuple[int, int]:
@@ -105,8 +112,7 @@ def wait(jobs: Sequence[str], poll: float, record: Record, look: Callable[[], No
                 look()
     except Interrupted as interruption:
         ids = " ".join(sorted({job.partition("_")[0] for job in waiting}))
-        follow = f"acetrain sweep status {record.name}{record.at()}"
-        then = f"the jobs stay in the queue: {follow} follows them, scancel {ids} ends them"
+        then = f"the jobs stay in the queue: {record.asking('status')} follows them, scancel {ids} ends them"
         raise Interrupted(interruption.signum, then) from None
 
 
