@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from dataclasses import replace
@@ -248,6 +249,25 @@ def test_a_job_is_run_in_its_own_folder_from_wherever_it_is_started(encoded, end
     assert states(parent="../runs") == [State.finished]
 
 
+@pytest.mark.parametrize("name", ["a b", "-x", "lr=1;ls"])
+def test_what_is_told_to_be_typed_can_be_typed(encoded, ended, capsys, name):
+    ailing[0] = fail
+    quoted = f"name='{name}'"
+    assert sweep(encoded, "seed=0", quoted, "out_dir='my runs'") == 1
+    told = capsys.readouterr().out.splitlines()
+    ailing.clear()
+    (results,) = [line.removeprefix("results: ") for line in told if line.startswith("results: ")]
+    status = shlex.split(results.replace(" results ", " status "))
+    assert main(status[1:]) == 0
+    told += capsys.readouterr().out.splitlines()
+    (again,) = [line.removeprefix("to go on: ") for line in told if line.startswith("to go on: ")]
+    (alone,) = [line.removeprefix("  by itself: ") for line in told if line.startswith("  by itself: ")]
+    (one,) = [line.partition("by itself: ")[2] for line in told if line.startswith("one of them by itself: ")]
+    for command in (one.replace("NUMBER", "1"), alone, again):
+        assert main(shlex.split(command)[1:]) == 0
+    assert len(ended) == 2, "the third has nothing left to do"
+
+
 @pytest.mark.parametrize("name", [".", ".."])
 def test_no_sweep_is_the_folder_of_sweeps_itself(encoded, ended, name):
     assert sweep(encoded, f"name={name}") == main(["sweep", "clean", f"name={name}"]) == 2
@@ -286,6 +306,27 @@ def test_clean_deletes_what_failed_once_it_is_told_to(encoded, ended, capsys):
     assert {path.name for path in Path("runs").glob("train-*")} == runs
     assert main(["sweep", "clean", "train", "delete=true"]) == 0
     assert [path.name for path in Path("runs").glob("train-*")] == ended
+    assert states() == [State.finished, State.missing]
+    assert main(["sweep", "clean", "train", "delete=true"]) == 0
+    assert capsys.readouterr().out.endswith("nothing to delete\n")
+
+
+def test_clean_leaves_links(encoded, ended, capsys):
+    assert sweep(encoded, "seed=0", "out_dir=first") == 0
+    (linked,) = Path("first").glob("train-*")
+    linked.rename("scratch")
+    linked.symlink_to(Path("scratch").absolute())
+    assert main(["sweep", "clean", "train", "out_dir=first", "what=all", "delete=true"]) == 0
+    assert linked.is_symlink() and list(Path("scratch").iterdir())
+    assert f"kept: {linked}, it is a link" in capsys.readouterr().out
+
+
+def test_clean_leaves_a_run_elsewhere_that_a_sweep_there_has(encoded, ended):
+    assert sweep(encoded, "seed=0", "out_dir=second") == 0
+    assert sweep(encoded, "seed=0", "out_dir=first,second") == 0
+    assert main(["sweep", "clean", "train", "out_dir=first", "what=all", "delete=true"]) == 0
+    assert not list(Path("first").glob("train-*"))
+    assert states(parent="second") == [State.finished]
 
 
 def test_clean_leaves_runs_that_another_sweep_has(encoded, ended):
@@ -307,6 +348,14 @@ def test_a_damaged_record_is_one_line(encoded, ended, capsys):
     for arguments in (["sweep", "status", "train"], ["train", "-m", f"cache='{encoded}'", *QUICK, "seed=0"]):
         assert main(arguments) == 2
         assert "runs/sweeps/train/sweep.json: must be the record of a sweep" in capsys.readouterr().err
+
+
+def test_too_few_gpus_are_told_before_anything_is_written(encoded, ended, capsys, monkeypatch):
+    monkeypatch.setattr("acetrain.sweeps.local.gpus", lambda: ["0"])
+    for dry in ("true", "false"):
+        assert sweep(encoded, "seed=0,1", "launcher=local", "launcher.jobs=2", f"dry_run={dry}") == 2
+        assert "launcher.jobs: must be at most 1" in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_jobs_side_by_side_never_share_a_gpu():
