@@ -1,7 +1,9 @@
 """What a job may ask of SLURM, where there is none."""
 
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +11,7 @@ from acetrain.cli import main
 from acetrain.errors import Refused
 from acetrain.sweeps.record import Entry, Record
 from acetrain.sweeps.slurm import queue
+from acetrain.sweeps.slurm.search import check
 from acetrain.sweeps.slurm.submitted import note
 from acetrain.sweeps.state import State, standings
 from acetrain.sweeps.table import jobs
@@ -27,6 +30,21 @@ def said(monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(queue.shutil, "which", lambda name: f"/usr/bin/{name}")
     return answers
+
+
+@pytest.mark.parametrize(
+    ("typed", "devices", "message"),
+    [
+        (["search.storage=postgresql://me:geheim@db/x"], 1, r"search.storage: .* got 'postgresql://me:\*\*\*@db/x'"),
+        ([], 2, "trainer.devices: must be 1 in a search on SLURM, got 2"),
+        ([], 1, ""),
+    ],
+)
+def test_a_search_submits_no_password_and_no_ranks(typed, devices, message):
+    url = "postgresql://me:geheim@db/x"
+    searching = SimpleNamespace(devices=devices, arguments=["train", *typed], search=SimpleNamespace(storage=url))
+    with pytest.raises(Refused, match=message) if message else nullcontext():
+        check(searching)
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,10 @@ class Searching:
             raise Refused("search: optuna is not installed: pip install 'acetrain[optuna]'")
         launcher = self.fixed.settings.launcher
         launcher.check()
-        launcher.check_search()
         pack = self.fixed.settings.sweep.pack
         require(pack == 1, "sweep.pack", "1 in a search, whose trials are proposed one by one", pack)
         corners = self._checked()
+        launcher.check_search(self)
         plan = corners.planned[0]
         assert plan.record is not None
         print("\n".join([f"search: {plan.record.path}", *self._told(plan)]), flush=True)

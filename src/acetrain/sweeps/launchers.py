@@ -35,8 +35,8 @@ class Launcher:
         """Whether what is launched has ended when the launcher returns."""
         return True
 
-    def check_search(self) -> None:
-        """Raise Refused where a search cannot be run this way."""
+    def check_search(self, searching: "Searching") -> None:
+        """Raise Refused where a search, whose jobs have been checked, cannot be run this way."""
         raise Refused(
             "launcher: must be here or local for a search; the tasks of an array that start its command share it"
         )
@@ -65,7 +65,7 @@ class Here(Launcher):
 
         return launch(multirun, indices, ["hydra/launcher=basic"])
 
-    def check_search(self) -> None:
+    def check_search(self, searching: "Searching") -> None:
         pass
 
     def search(self, searching: "Searching", trials: "Trials") -> None:
@@ -94,8 +94,10 @@ class Local(Launcher):
 
         return side_by_side(multirun, indices, self.jobs)
 
-    def check_search(self) -> None:
-        pass
+    def check_search(self, searching: "Searching") -> None:
+        from acetrain.sweeps.local import gpus, slots
+
+        slots(min(self.jobs, searching.search.trials), searching.devices, gpus())
 
     def search(self, searching: "Searching", trials: "Trials") -> None:
         from acetrain.sweeps.workers import together

@@ -122,8 +122,10 @@ class Slurm(Launcher):
     def waits(self) -> bool:
         return self.wait
 
-    def check_search(self) -> None:
-        pass
+    def check_search(self, searching: "Searching") -> None:
+        from acetrain.sweeps.slurm.search import check
+
+        check(searching)
 
     def search(self, searching: "Searching", trials: "Trials") -> None:
         """Have an array of jobs take part in a search, each until no trial is left; `parallel` of them."""

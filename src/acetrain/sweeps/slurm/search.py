@@ -14,13 +14,23 @@ if TYPE_CHECKING:
     from acetrain.sweeps.study import Trials
 
 
+def check(searching: "Searching") -> None:
+    """Raise Refused where jobs of SLURM cannot take part in a search, or would have its secret in their files."""
+    from acetrain.sweeps import storage
+
+    require(searching.devices == 1, "trainer.devices", "1 in a search on SLURM", searching.devices)
+    url = searching.search.storage
+    secret = storage.shown(url) != url and any(url in argument for argument in searching.arguments)
+    rule = "in the sweep's file as ${oc.env:NAME} where it has a password, as jobs of SLURM lie in files"
+    require(not secret, "search.storage", rule, storage.shown(url))
+
+
 def together(option: Slurm, searching: "Searching", trials: "Trials") -> None:
     """Have as many jobs as may run at a time take part, those among them that are in the queue, and tell of each trial
     as it ends.
 
     Each is the same command with `launcher=here`; one that is requeued goes on with its trial.
     """
-    require(searching.devices == 1, "trainer.devices", "1 in a search on SLURM", searching.devices)
     record = Record(trials.folder.parent)
     there = in_queue(trials.folder)
     missing = min(option.parallel, trials.tally().left) - len(there)
