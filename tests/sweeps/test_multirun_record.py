@@ -1,16 +1,19 @@
 """A multirun does what is missing, tells how each job ended, and forgets nothing."""
 
+import gc
 import json
 import os
 import shlex
 import signal
 import subprocess
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import fabricate
 import pytest
+from torch import nn
 
 from acetrain.cli import main
 from acetrain.config import repeatable
@@ -192,6 +195,26 @@ def test_out_of_memory_is_tried_again_with_fewer_frames_where_asked_for(encoded,
     capsys.readouterr()
     assert main(["sweep", "status", "train"]) == 0
     assert ("job 1: changed to fit: data.max_frames=1000" in capsys.readouterr().out) is retried
+
+
+def test_what_did_not_fit_is_let_go_of_before_the_next_try(encoded, ended):
+    models, left = [], []
+
+    def too_large(run: Train) -> None:
+        left.extend(model() for model in models)
+        modules = nn.ModuleList()
+        vars(modules)["trainer"] = modules
+        models.append(weakref.ref(modules))
+        if run.data.budget > 1000:
+            raise OutOfMemory("too large", run.data.budget)
+
+    ailing[0] = too_large
+    gc.disable()
+    try:
+        assert sweep(encoded, "seed=0", "data.max_frames=2000", "sweep.retry_oom=true") == 0
+    finally:
+        gc.enable()
+    assert left == [None]
 
 
 def test_frames_are_not_made_fewer_than_the_longest_song_has(encoded, ended):

@@ -1,6 +1,5 @@
 """Multiruns: every job is composed and checked before anything is written, then a launcher runs what is left to do."""
 
-import gc
 import os
 import sys
 import traceback
@@ -23,7 +22,7 @@ from acetrain.errors import Refused, require
 from acetrain.jobs.train import Train
 from acetrain.schemas import PRODUCTS
 from acetrain.sweeps import cost, table
-from acetrain.sweeps.attempt import attempt
+from acetrain.sweeps.attempt import attempt, free
 from acetrain.sweeps.record import Content, Entry, Record
 from acetrain.sweeps.settings import Settings
 from acetrain.sweeps.state import Standing, State, standings
@@ -124,7 +123,7 @@ class Multirun:
         with ExitStack() as stack:
             stack.push(partial(_say_unexpected, index, self.debug))
             outcome = self._attempted(index)
-        _free()
+        free()
         if outcome.code != DONE and self.judge is None:
             print(f"job {index + 1} failed: {outcome.message}", flush=True)
         return outcome
@@ -292,14 +291,6 @@ def _alone(multirun: Multirun, job: Any) -> Iterator[None]:
         sys.argv, HydraConfig.instance().cfg = arguments, hydra
         os.environ.clear()
         os.environ.update(environment)
-
-
-def _free() -> None:
-    """Give back what the model of a job took: references in a circle, and what the allocator keeps."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 def _say_unexpected(

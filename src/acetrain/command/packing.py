@@ -9,7 +9,7 @@ from acetrain.command.outcome import DONE, FAILED, SIGNALLED, Outcome, outcome_o
 from acetrain.command.through_hydra import launch
 from acetrain.errors import Interrupted, OutOfMemory
 from acetrain.jobs.train import Train
-from acetrain.sweeps.attempt import Trying
+from acetrain.sweeps.attempt import Trying, free
 from acetrain.sweeps.record import Record
 from acetrain.training.run_folder import holder
 
@@ -57,6 +57,7 @@ def _attempt(
         print(f"job {index + 1} of {total}, packed: {multirun.grid.cell(index)}", flush=True)
     outcomes = _together(multirun, record, group)
     if outcomes is None:
+        free()
         return [multirun.attempt(index) for index in group]
     for index, outcome in zip(group, outcomes, strict=True):
         if outcome.code != DONE:

@@ -1,6 +1,8 @@
 """One try at a training of a sweep, in whatever process it runs."""
 
 import dataclasses
+import gc
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -56,6 +58,14 @@ def attempt(record: Record, run: str, job: Train, retry_oom: bool, debug: bool, 
         return trying.outcome
 
 
+def free() -> None:
+    """Give back what the model of a job took: references in a circle, and what the allocator keeps."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def _until_it_fits(job: Train, retry_oom: bool, changes: dict[str, Any], train: Callable[[], None]) -> None:
     while True:
         try:
@@ -68,3 +78,4 @@ def _until_it_fits(job: Train, retry_oom: bool, changes: dict[str, Any], train: 
             job.data = dataclasses.replace(job.data, max_frames=str(fewer))
             line = f"data.max_frames: {error.frames} frames did not fit into memory; sweep.retry_oom tries {fewer}"
             advice.say(advice.noted(job.folder.path, [line]))
+        free()  # once the error, whose trace holds the model, is gone
