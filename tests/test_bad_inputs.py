@@ -259,7 +259,7 @@ TABLE: list[tuple[str, str]] = [
         r"sweep.pack: must be 1 with a launcher of Hydra's, got 2",
     ),
     ("train cache=x launcher=local", r"launcher=local: must go with -m or sweep=NAME, it says how a multirun is run"),
-    ("sweep results", r"name: must be a sweep, to results it, got ''"),
+    ("sweep results", r"name: must be the name of a sweep for results, got ''"),
     ("sweep status nope", r"name: there is no sweep 'nope' in runs; there is none|name: there is no sweep 'nope'"),
     ("sweep stauts nope", r"action: must be one of status, results, clean, run, got 'stauts'"),
     ("sweep run nope", r"job: must be the number of a job, from 1, or its run, where one is to run, got ''"),

@@ -168,3 +168,9 @@ def test_a_held_out_loss_that_is_no_number_is_not_drawn(tmp_path):
         with (record.folder(entry.run) / "validation.csv").open("a") as file:
             file.write("70,a,0,0.5,nan\n")
     assert ",nan" not in page(collect(record))
+
+
+def test_runs_without_a_loss_are_told_as_such(tmp_path):
+    record = imagined.sweep(tmp_path, "lost", imagined.grid({"adapter.rank": [4, 8]}), lambda given: math.nan)
+    told = page(collect(record))
+    assert "No finished run has a loss" in told and "no loss yet" in told and "mean nan" not in told

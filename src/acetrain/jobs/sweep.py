@@ -43,7 +43,7 @@ class Sweep:
     """The job that `run` runs: its number, from 1, as status has it, or its run's folder."""
     what: What
     """Runs that clean deletes: unfinished (failed and interrupted ones) or all of them, and then the sweep's record.
-    Never one that is running or that another sweep has as well."""
+    Never one that is running, that another sweep has as well, or whose folder is a link."""
     delete: bool
     """Whether clean deletes; false lists what it would delete."""
     json: bool
@@ -51,7 +51,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         alone = self.action is Action.status
-        require(bool(self.name) or alone, "name", f"a sweep, to {self.action.name} it", self.name)
+        require(bool(self.name) or alone, "name", f"the name of a sweep for {self.action.name}", self.name)
         is_name = "/" not in self.name and self.name not in (".", "..")
         require(is_name, "name", "a sweep's name, without '/'", self.name)
         require(alone or not self.json, "json", "false but for status", self.json)

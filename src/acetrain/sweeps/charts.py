@@ -111,7 +111,8 @@ def whisker(x: Scale, mean: float, interval: float, losses: Sequence[float], sty
         marks.insert(0, f'<line class="interval" x1="{low:.1f}" x2="{high:.1f}" y1="10" y2="10"/>')
     if math.isfinite(mean):
         marks.append(f'<circle class="mean" cx="{x.at(mean):.1f}" cy="10" r="4.5"/>')
-    said = f"mean {mean:.4g}" + (f" ± {interval:.2g}" if math.isfinite(interval) else "")
+    known = f"mean {mean:.4g}" if math.isfinite(mean) else "no loss yet"
+    said = known + (f" ± {interval:.2g}" if math.isfinite(interval) else "")
     return _svg(int(x.end + 10), 20, said, [f'<g class="{style}">', *marks, "</g>"], "whisker")
 
 

@@ -93,7 +93,9 @@ def _question(text: str) -> str:
 def _best(results: Results) -> str:
     best = results.best
     if best is None:
-        return _section("best", "Best setting", '<p class="soft">No run is finished.</p>')
+        finished = any(run.state is State.finished for run in results.runs)
+        said = "No finished run has a loss." if finished else "No run is finished."
+        return _section("best", "Best setting", f'<p class="soft">{said}</p>')
     setting = results.settings[0]
     rows = "".join(f"<tr><th>{escape(key)}<td>{escape(shown(value))}</tr>" for key, value in setting.values.items())
     sure = f" ± {loss(setting.interval, 2)}" if math.isfinite(setting.interval) else ""
