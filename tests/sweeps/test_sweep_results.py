@@ -11,6 +11,7 @@ from acetrain.sweeps.listing import lines, write_csv
 from acetrain.sweeps.record import Record
 from acetrain.sweeps.results import collect
 from acetrain.sweeps.state import State
+from acetrain.sweeps.table import shown
 
 AXES = {"adapter.rank": [8, 16], "optimizer": ["adamw", "prodigy"], "seed": [0, 1, 2]}
 SPREAD = (0.9, 1.0, 1.1)
@@ -112,3 +113,17 @@ def test_a_sweep_that_is_not_there(tmp_path):
     imagined.sweep(tmp_path, "ranks", imagined.grid({"seed": [0]}), lambda given: 1.0)
     with pytest.raises(Refused, match=r"there is no sweep 'rank' .*; nearest: ranks"):
         collect(Record.of(tmp_path, "rank"))
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ([1, [2.5, None]], "[1,[2.5,null]]"),
+        ({"a": [True, None]}, "{a:[true,null]}"),
+        (None, "null"),
+        ("two\nlines", "two\\nlines"),
+        ("", ""),
+    ],
+)
+def test_a_value_is_shown_as_one_types_it_on_one_line(value, cell):
+    assert shown(value) == cell

@@ -10,7 +10,7 @@ from typing import Any
 from acetrain.atomic import write_text
 from acetrain.sweeps.results import Result, Results, Setting
 from acetrain.sweeps.state import State
-from acetrain.sweeps.table import aligned, shown
+from acetrain.sweeps.table import aligned, shown, written
 
 FILE = "results.csv"
 FIGURES = ("best_val_loss", "best_val_step", "last_val_loss", "last_val_step", "final_train_loss")
@@ -70,7 +70,7 @@ def write_csv(results: Results) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     for run in results.runs:
-        values = [_typed(run.values[key]) if key in run.values else "" for key in results.keys]
+        values = [written(run.values[key]) if key in run.values else "" for key in results.keys]
         entry = run.standing
         said = entry.message if run.state is not State.finished else ""
         figures = [run.figures.get(name, "") for name in columns]
@@ -79,15 +79,6 @@ def write_csv(results: Results) -> Path:
     path = results.record.path / FILE
     write_text(path, text.getvalue())
     return path
-
-
-def _typed(value: Any) -> str:
-    """A value as one types it, whole."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
-    return (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-    )
 
 
 def _names(runs: Sequence[Result]) -> list[str]:

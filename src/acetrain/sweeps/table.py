@@ -1,6 +1,6 @@
 """The jobs of a sweep as a table in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from acetrain.sweeps.record import varied
@@ -36,15 +36,20 @@ def jobs(standings: Sequence[Standing]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A value as one types it, cut to a cell's width."""
-    if isinstance(value, list):
-        value = f"[{','.join(map(shown, value))}]"
-    text = {None: "null", True: "true", False: "false"}.get(value, str(value)) if _is_plain(value) else str(value)
+    """A value as one types it, on one line and cut to a cell's width."""
+    text = written(value).replace("\n", "\\n")
     return text if len(text) <= CELL else f"{text[: CELL - 3]}..."
 
 
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
+def written(value: Any) -> str:
+    """A value as one types it, whole."""
+    if isinstance(value, list):
+        return f"[{','.join(map(written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{written(one)}' for key, one in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def _state(one: Standing) -> str:
