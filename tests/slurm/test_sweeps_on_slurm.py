@@ -1,10 +1,12 @@
 """Sweeps on a real SLURM: arrays, preemption, limits, kills and a controller that goes away."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,7 +102,8 @@ def test_a_warned_job_goes_on_to_the_same_bits(one: Site, calm: Path, number: st
 def test_a_job_that_is_warned_before_it_trains_is_requeued(one: Site, after: float) -> None:
     launcher = one.start(*one.training("sweep=one", "max_steps=4", "schedule.warmup=0", *SMALL))
     (run, job), *_ = one.submitted("one").items()
-    until("its process", lambda: one.cluster.ask("squeue", "-h", "-s", "-j", job, "-o", "%i").endswith(".0"))
+    steps: Callable[[], list[str]] = lambda: one.cluster.ask("squeue", "-h", "-s", "-j", job, "-o", "%i").split()  # noqa: E731
+    until("its process", lambda: any(step.endswith(".0") for step in steps()))
     subprocess.run(["sleep", str(after)], check=True)
     one.cluster.ask("scancel", "--signal=USR2", job)
     ended(launcher)
@@ -137,7 +140,8 @@ def test_a_job_whose_time_is_up_is_requeued_and_goes_on(one: Site, calm: Path) -
     process = one.status("one")[0]["attempts"][-1]["pid"]
     os.kill(process, signal.SIGSTOP)
     until("the warning", lambda: warned(process))
-    os.kill(process, signal.SIGCONT)
+    with contextlib.suppress(ProcessLookupError):  # SLURM lets a process go on that it warns, and it may have ended
+        os.kill(process, signal.SIGCONT)
     ended(launcher)
     *before, last = [state for _, state in one.accounted(job, every=True)]
     assert before and set(before) == {"REQUEUED"} and last == "COMPLETED"
@@ -166,6 +170,7 @@ def test_a_controller_that_restarts_in_mid_sweep_is_waited_for(site: Site) -> No
     until("the first job's steps", lambda: site.rows(next(iter(jobs))) > 10)
     site.cluster.end("slurmctld")
     until("steps without a controller", lambda: site.rows(next(iter(jobs))) == 60)
+    time.sleep(30)  # until the launcher's question after the queue has gone without an answer
     site.cluster.start_controller()
     told = ended(launcher)
     assert "SLURM's controller does not answer; waiting for it" in told and "SLURM's controller is back" in told
@@ -185,7 +190,9 @@ def test_status_and_accounting_agree_on_every_end(site: Site) -> None:
     array = next(iter(jobs.values())).partition("_")[0]
     site.cluster.ask("scancel", list(jobs.values())[-1])
     until("their end", lambda: not site.cluster.ask("squeue", "-h", "-j", array, check=False))
-    assert [state for _, state in site.accounted(array)] == ["FAILED", "FAILED", "CANCELLED"]
+    until("the accounts", lambda: all(state != "RUNNING" for _, state in site.accounted(array)))
+    kept = [state for _, state in site.accounted(array)]  # of a job that never began some versions keep no account
+    assert kept in (["FAILED", "FAILED"], ["FAILED", "FAILED", "CANCELLED"])
     assert states() == ["failed", "failed", "missing"]
 
 

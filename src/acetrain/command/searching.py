@@ -221,10 +221,12 @@ class Searching:
             run = tally.best.user_attrs["run"]
             print(f"best: {tally.best.value:.6g} by trial {tally.best.number + 1}, {record.folder(run)}")
             print(f"  by itself: {record.repeating(run)}")
-        if tally.left:
+        if tally.left > tally.elsewhere:
             print("the same command again does what is missing")
+        elif tally.left:
+            print(f"other processes are at the {tally.left} trials that are left")
         print(f"results: {record.asking('results')}", flush=True)
-        if not tally.left:
+        if tally.left <= tally.elsewhere:
             return Outcome(DONE)
         lines = [f"trial {trial.number + 1}: {trial.user_attrs['why']}" for trial in tally.failed]
         head = f"{tally.left} of {tally.asked} trials are not done"

@@ -59,6 +59,8 @@ class Tally:
     """Those that failed and were not repeated."""
     best: FrozenTrial | None
     """The one with the lowest loss of those that were not ended early."""
+    elsewhere: int
+    """Trials that other processes are at."""
 
     @property
     def left(self) -> int:
@@ -119,7 +121,14 @@ class Trials:
         of = {state: [trial for trial in trials if trial.state is state] for state in TrialState}
         best = min(of[TrialState.COMPLETE], key=lambda trial: trial.value or 0.0, default=None)
         settled = len(of[TrialState.COMPLETE]) + len(of[TrialState.PRUNED])
-        return Tally(self.search.trials, settled, len(of[TrialState.PRUNED]), _failed(trials), best)
+        return Tally(self.search.trials, settled, len(of[TrialState.PRUNED]), _failed(trials), best, self._elsewhere())
+
+    def _elsewhere(self) -> int:
+        """How many trials other processes are at, or take up once they are done with the same values."""
+        with self.alone(), ExitStack() as tried:
+            running = self._running()
+            runs = {trial.user_attrs.get(RUN) for trial in running if not self._hold(trial.number, tried)}
+        return sum(trial.user_attrs.get(RUN) in runs for trial in running)
 
     def told(self, number: int) -> str:
         """How a trial ended, and which is the best so far, in a line."""
