@@ -14,6 +14,8 @@ import pytest
 from runs import adapter, metrics
 from slurm_site import LONG, SMALL, Site, ended, until
 
+from acetrain.sweeps.record import Record
+
 pytestmark = pytest.mark.slurm
 
 
@@ -39,6 +41,11 @@ def under_way(site: Site, rows: int, *arguments: str) -> tuple[subprocess.Popen[
     until("the first steps", lambda: site.rows(run) >= rows or launcher.poll() is not None)
     assert launcher.poll() is None, ended(launcher)
     return launcher, run, job
+
+
+def process_of(site: Site, run: str) -> int:
+    """The process of a run under way, found at once: there are only seconds to interfere with it."""
+    return Record.of(site.folder / "runs", "one").attempts(run)[-1].pid
 
 
 @pytest.fixture
@@ -113,7 +120,7 @@ def test_a_job_that_is_warned_before_it_trains_is_requeued(one: Site, after: flo
 
 def test_a_killed_job_is_told_and_goes_on_when_the_sweep_is_started_again(one: Site, calm: Path) -> None:
     launcher, run, job = under_way(one, 7)
-    os.kill(one.status("one")[0]["attempts"][-1]["pid"], signal.SIGKILL)
+    os.kill(process_of(one, run), signal.SIGKILL)
     told = ended(launcher, 1)
     assert f"job {job} of SLURM ended as FAILED at step" in told
     assert one.accounted(job) == [(job, "FAILED")]
@@ -137,7 +144,7 @@ def warned(process: int) -> bool:
 def test_a_job_whose_time_is_up_is_requeued_and_goes_on(one: Site, calm: Path) -> None:
     """The run is stopped until SLURM has warned it, as machines differ in speed."""
     launcher, run, job = under_way(one, 6, "launcher.time=3", "launcher.warning=60")
-    process = one.status("one")[0]["attempts"][-1]["pid"]
+    process = process_of(one, run)
     os.kill(process, signal.SIGSTOP)
     until("the warning", lambda: warned(process))
     with contextlib.suppress(ProcessLookupError):  # SLURM lets a process go on that it warns, and it may have ended
