@@ -12,8 +12,8 @@ from benchmarks.sensitivity import Passes, Setting
 ROOT = Path(__file__).parents[1]
 
 
-def test_both_passes_go_through_and_the_plain_one_touches_no_weight() -> None:
-    passes = Passes(Setting("tiny", "cpu", "fp32", 0, 20, 8, 1), ("plain", "sketch"))
+def test_both_passes_go_through_and_the_plain_one_touches_no_weight(tmp_path: Path) -> None:
+    passes = Passes(Setting("tiny", "cpu", "fp32", 0, 20, 8, 1), ("plain", "sketch"), tmp_path / "state")
     passes.plain()
     assert not any(float(one.sums["scalars"][0]) for one in passes.probe.accumulators.values())
     passes.sketch()

@@ -258,6 +258,7 @@ def test_bad_input_is_refused_in_a_line_and_nothing_is_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
@@ -265,7 +266,7 @@ def test_bad_input_is_refused_in_a_line_and_nothing_is_written(
         (tmp_path / file).write_text("x")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     before = sorted(tmp_path.rglob("*"))
     assert main(["sensitivity", f"cache={songs}", "out_dir=out", "accelerator=cpu", override]) == 2
     error = capsys.readouterr().err

@@ -54,6 +54,7 @@ def ran(songs: Path, tmp_path_factory: pytest.TempPathFactory, loads: list[str])
     return {kind: folder / kind for kind in ("shared", "packed", "separate")}
 
 
+@pytest.mark.slow
 def test_one_base_is_loaded_and_the_results_are_the_same_to_the_bit(ran: dict[str, Path], loads: list[str]) -> None:
     assert loads == ["shared", "packed"]
     ours, theirs = weights(ran["shared"]), weights(ran["separate"])
@@ -63,6 +64,7 @@ def test_one_base_is_loaded_and_the_results_are_the_same_to_the_bit(ran: dict[st
         assert metrics(ran["shared"] / run) == metrics(ran["separate"] / run)
 
 
+@pytest.mark.slow
 def test_packed_jobs_end_alike_and_stand_in_the_record(ran: dict[str, Path]) -> None:
     ours, theirs = weights(ran["packed"]), weights(ran["separate"])
     assert ours.keys() == theirs.keys()
@@ -88,6 +90,7 @@ def test_a_job_that_cannot_be_packed_trains_alone_and_is_named(
     assert out.count(", packed: ") == 2 and out.count("going on from step 3") == 4
 
 
+@pytest.mark.slow
 def test_a_pack_that_does_not_fit_is_trained_one_by_one(
     songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

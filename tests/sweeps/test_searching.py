@@ -103,7 +103,7 @@ def test_status_shows_what_was_ended_early_as_done(undisturbed, capsys):
     assert "pruned at step 2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_and_started_again_it_ends_in_the_same_table(tmp_path, cache, undisturbed, seed):
     draw, kills = random.Random(seed), 0
     for attempt in itertools.count():
@@ -141,6 +141,7 @@ def test_trials_of_the_same_values_are_one_run(tmp_path, cache, capsys):
     assert told.count("nothing left to do") == 4 - len(different) > 0
 
 
+@pytest.mark.slow
 def test_a_failed_trial_stops_no_other_and_is_tried_again(tmp_path, cache, capsys):
     asked = command(
         tmp_path, cache, "search.trials=3", "search.seed=1", space="{optimizer.lr: {choices: [1e-3, 1e38]}}"
@@ -156,6 +157,7 @@ def test_a_failed_trial_stops_no_other_and_is_tried_again(tmp_path, cache, capsy
     assert [state for _, state, *_ in trials(tmp_path)] == [*states, *["FAIL"] * count]
 
 
+@pytest.mark.slow
 def test_a_storage_that_is_lost_costs_no_training(tmp_path, cache, monkeypatch, capsys):
     report, asked = Trials.report, command(tmp_path, cache, "search.trials=2", "search.pruner.kind=none")
 

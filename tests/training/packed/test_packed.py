@@ -267,7 +267,9 @@ def test_other_kinds_of_trainings_go_side_by_side(
     assert distance(tmp_path / "0" / "adapter", tmp_path / "alone" / "adapter") < near
 
 
-def test_what_cannot_go_side_by_side_says_why(songs: Path, tmp_path: Path) -> None:
+def test_what_cannot_go_side_by_side_says_why(songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+
     def run(*own: str) -> Any:
         return run_of(songs, tmp_path / "x", *own)
 
