@@ -7,9 +7,11 @@ import shlex
 import signal
 import subprocess
 import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import fabricate
 import pytest
@@ -32,7 +34,7 @@ def encoded(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ended(monkeypatch, tmp_path) -> list[str]:
+def ended(monkeypatch, tmp_path) -> Iterator[list[str]]:
     """Runs that came to their end, in order; a training is one checkpoint here, and those in `ailing` do otherwise."""
     monkeypatch.chdir(tmp_path)
     done: list[str] = []
@@ -49,7 +51,7 @@ def ended(monkeypatch, tmp_path) -> list[str]:
     ailing.clear()
 
 
-ailing = {}
+ailing: dict[int, Callable[[Train], object]] = {}
 """Seed -> what happens in its training."""
 
 
@@ -60,6 +62,12 @@ def sweep(cache: Path, *changes: str) -> int:
 def states(name: str = "train", parent: str = "runs") -> list[State]:
     record = Record.of(Path(parent), name)
     return [one.state for one in standings(record, record.read().entries)]
+
+
+def frames(run: Train) -> int:
+    """The frame budget of a run that was given one."""
+    assert run.data.budget is not None
+    return run.data.budget
 
 
 def fail(run: Train) -> None:
@@ -181,9 +189,9 @@ def test_out_of_memory_is_tried_again_with_fewer_frames_where_asked_for(encoded,
     budgets = []
 
     def too_large(run: Train) -> None:
-        budgets.append(run.data.budget)
-        if run.data.budget > 1000:
-            raise OutOfMemory("too large", run.data.budget)
+        budgets.append(frames(run))
+        if frames(run) > 1000:
+            raise OutOfMemory("too large", frames(run))
 
     ailing[0] = too_large
     code = sweep(encoded, "seed=0", "data.max_frames=4000", f"sweep.retry_oom={retried}")
@@ -205,8 +213,8 @@ def test_what_did_not_fit_is_let_go_of_before_the_next_try(encoded, ended):
         modules = nn.ModuleList()
         vars(modules)["trainer"] = modules
         models.append(weakref.ref(modules))
-        if run.data.budget > 1000:
-            raise OutOfMemory("too large", run.data.budget)
+        if frames(run) > 1000:
+            raise OutOfMemory("too large", frames(run))
 
     ailing[0] = too_large
     gc.disable()
@@ -221,8 +229,8 @@ def test_frames_are_not_made_fewer_than_the_longest_song_has(encoded, ended):
     budgets = []
 
     def too_large(run: Train) -> None:
-        budgets.append(run.data.budget)
-        raise OutOfMemory("too large", run.data.budget)
+        budgets.append(frames(run))
+        raise OutOfMemory("too large", frames(run))
 
     ailing[0] = too_large
     assert sweep(encoded, "seed=0", "data.max_frames=1000", "sweep.retry_oom=true") == 1
@@ -315,7 +323,7 @@ def test_a_process_that_ended_before_it_began_is_not_told_by_an_earlier_try(tmp_
     record.add(Content((entry,)), {})
     record.end("run", replace(record.begin("run"), ended=now(), code=1, message="of last week"))
     record.log("run").write_text("cache: is gone\n")
-    multirun = SimpleNamespace(planned=[SimpleNamespace(entries=[entry])])
+    multirun: Any = SimpleNamespace(planned=[SimpleNamespace(entries=[entry])])
     process.wait()
     assert _last_line(record, multirun, Job(0, Slot((), 1), process)) == "cache: is gone"
 

@@ -4,6 +4,7 @@ import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def said(monkeypatch):
 )
 def test_a_search_submits_no_password_and_no_ranks(typed, devices, message):
     url = "postgresql://me:geheim@db/x"
-    searching = SimpleNamespace(devices=devices, arguments=["train", *typed], search=SimpleNamespace(storage=url))
+    searching: Any = SimpleNamespace(devices=devices, arguments=["train", *typed], search=SimpleNamespace(storage=url))
     with pytest.raises(Refused, match=message) if message else nullcontext():
         check(searching)
 

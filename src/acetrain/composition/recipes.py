@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def store(sources: Sources, group: str, name: str) -> dict[str, Path]:
     return files
 
 
-def grids(sources: Sources, name: str) -> list[Mapping[str, Any]]:
+def grids(sources: Sources, name: str) -> list[dict[str, Any]]:
     """The grids of a sweep, mostly one: key -> list of values, or text in Hydra's sweep grammar; an empty one where it
     holds a search.
 
@@ -60,8 +59,8 @@ def grids(sources: Sources, name: str) -> list[Mapping[str, Any]]:
     cells = node.get("grid")
     plain = OmegaConf.to_container(cells, resolve=False) if OmegaConf.is_config(cells) else cells
     where = f"{complaints.shown(file)}: grid"
-    several = plain if isinstance(plain, list) and plain else [plain]
-    for one in several:
+    found: list[dict[str, Any]] = []
+    for one in plain if isinstance(plain, list) and plain else [plain]:
         if not isinstance(one, dict) or not one:
             raise Refused(
                 f"{where}: must be a mapping of keys to lists of values, such as `adapter.rank: [8, 16]`, or a list of "
@@ -70,7 +69,8 @@ def grids(sources: Sources, name: str) -> list[Mapping[str, Any]]:
         for key, values in one.items():
             if not isinstance(values, list | str) or not values:
                 raise Refused(f"{where}.{key}: must be a list of values, got {values!r}")
-    return [{str(key): values for key, values in one.items()} for one in several]
+        found.append({str(key): values for key, values in one.items()})
+    return found
 
 
 def settings(sources: Sources, name: str) -> list[Given]:
