@@ -76,5 +76,6 @@ def test_the_script_requeues_itself_when_it_is_warned(user: Site, calm: Path) ->
     until("the first steps", lambda: metrics.exists() and metrics.read_text().count("\n") > 8)
     user.cluster.ask("scancel", "--signal=USR1", job)
     until("its end", lambda: not user.cluster.ask("squeue", "-h", "-j", job, check=False))
+    until("the accounts", lambda: all(state != "RUNNING" for _, state in user.accounted(job)))
     assert [state for _, state in user.accounted(job, every=True)] == ["REQUEUED", "COMPLETED"]
     same(user.folder / "one", calm)
