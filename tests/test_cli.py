@@ -244,6 +244,20 @@ def test_an_interrupt_ends_a_job_whose_library_exits_otherwise(there, monkeypatc
     assert main(["synthesize", "out_dir=x"]) == 130
 
 
+@pytest.mark.parametrize("error", [Refused("cut short"), ValueError("cut short"), None])
+def test_a_signal_ends_a_job_whose_library_stumbles_over_it(there, monkeypatch, error):
+    def run(self: Synthesize) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            if error is not None:
+                raise error
+            return  # noqa: B012
+
+    monkeypatch.setattr(Synthesize, "run", run)
+    assert main(["synthesize", "out_dir=x"]) == 143
+
+
 def test_a_signal_that_is_ignored_stays_ignored(there, monkeypatch):
     monkeypatch.setattr(Synthesize, "run", lambda self: os.kill(os.getpid(), signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

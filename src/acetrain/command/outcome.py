@@ -78,20 +78,25 @@ def ended_by_signals() -> Iterator[None]:
     """Within it, SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 raise Interrupted, so that files in the making are cleared away.
 
     Libraries catch KeyboardInterrupt and go on or exit with a code of theirs; Interrupted passes them. A signal that
-    the process was started to ignore, as SIGINT is in the background of a script, stays ignored.
+    the process was started to ignore, as SIGINT is in the background of a script, stays ignored. Where a library that
+    was cut short raises an error of its own while it clears up, the signal is still what ended the job.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, _end) for number in heeded}
+    received: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        heed_once()
+        raise Interrupted(number, "")
+
+    previous = {number: signal.signal(number, end) for number in heeded}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    heed_once()
-    raise Interrupted(number, "")
+        if received and not isinstance(sys.exception(), Interrupted):
+            raise Interrupted(received[0], "")
