@@ -215,18 +215,19 @@ class Searching:
 
     def _summary(self, trials: "Trials", record: Record) -> Outcome:
         """How the search stands: the table of its runs, the best of them, and what failed."""
+        elsewhere = trials.elsewhere()  # before the tally: a trial that ends in between is then not counted as lost
         tally, entries = trials.tally(), record.read().entries
         print("\n".join(["", *table.jobs(standings(record, entries)), tally.told()]))
         if tally.best is not None:
             run = tally.best.user_attrs["run"]
             print(f"best: {tally.best.value:.6g} by trial {tally.best.number + 1}, {record.folder(run)}")
             print(f"  by itself: {record.repeating(run)}")
-        if tally.left > tally.elsewhere:
+        if tally.left > elsewhere:
             print("the same command again does what is missing")
         elif tally.left:
             print(f"other processes are at the {tally.left} trials that are left")
         print(f"results: {record.asking('results')}", flush=True)
-        if tally.left <= tally.elsewhere:
+        if tally.left <= elsewhere:
             return Outcome(DONE)
         lines = [f"trial {trial.number + 1}: {trial.user_attrs['why']}" for trial in tally.failed]
         head = f"{tally.left} of {tally.asked} trials are not done"

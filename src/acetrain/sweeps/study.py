@@ -59,8 +59,6 @@ class Tally:
     """Those that failed and were not repeated."""
     best: FrozenTrial | None
     """The one with the lowest loss of those that were not ended early."""
-    elsewhere: int
-    """Trials that other processes are at."""
 
     @property
     def left(self) -> int:
@@ -121,9 +119,9 @@ class Trials:
         of = {state: [trial for trial in trials if trial.state is state] for state in TrialState}
         best = min(of[TrialState.COMPLETE], key=lambda trial: trial.value or 0.0, default=None)
         settled = len(of[TrialState.COMPLETE]) + len(of[TrialState.PRUNED])
-        return Tally(self.search.trials, settled, len(of[TrialState.PRUNED]), _failed(trials), best, self._elsewhere())
+        return Tally(self.search.trials, settled, len(of[TrialState.PRUNED]), _failed(trials), best)
 
-    def _elsewhere(self) -> int:
+    def elsewhere(self) -> int:
         """How many trials other processes are at, or take up once they are done with the same values."""
         with self.alone(), ExitStack() as tried:
             running = self._running()
